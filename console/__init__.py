@@ -1,0 +1,1 @@
+"""The console of Opsdeck: a thin Textual client of the engine that may die at any moment."""

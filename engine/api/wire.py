@@ -1,0 +1,317 @@
+"""The messages between the engine and its clients: JSON over HTTP on a Unix socket, protocol 1.
+
+Every time is UTC in seconds since the epoch (float); every latency is in milliseconds, every rate
+per second. `None` means *not known*, never zero. msgspec rather than pydantic, because the console
+and the short commands pay for every import at 3 am.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+PROTOCOL = 1
+
+RunState = Literal["running", "waiting", "paused", "done", "failed", "rolled_back", "aborted"]
+StepState = Literal["planned", "waiting", "intent", "done", "failed", "unknown", "skipped", "undone"]
+Level = Literal["page", "ticket"]
+GateKind = Literal["confirm", "typed", "approval", "answer", "settle", "failed"]
+
+
+class EngineInfo(msgspec.Struct, omit_defaults=False):
+    """`GET /v1/engine`: who answers, and who the kernel says is asking."""
+
+    pid: int
+    socket: str
+    version: str
+    state: Literal["serving", "draining", "degraded"]
+    protocol: int
+    at: float
+    home: str
+    mode: Literal["single-user", "system"]
+    user: str
+    roles: list[str]
+    problem: str | None = None
+
+
+class Variant(msgspec.Struct):
+    """Live signals of one variant of a service over the collector's window."""
+
+    name: str
+    version: str | None
+    weight: float | None
+    rps: float | None
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    errors: dict[str, float]
+    stale: bool
+    in_flight: float | None = None
+    age_s: float | None = None
+
+
+class Alert(msgspec.Struct):
+    """A limit that has been exceeded for its hold time. `runbooks` are ids, most apt first."""
+
+    id: str
+    service: str
+    level: Level
+    signal: str
+    title: str
+    since: float
+    runbooks: list[str] = []
+
+
+class Service(msgspec.Struct):
+    """One row of the fleet. `trend_p99_ms`: the last five minutes, oldest first, None where unknown."""
+
+    name: str
+    age_s: float | None
+    alerts: list[Alert]
+    drift: dict[str, Any] | None
+    rollout: dict[str, Any] | None
+    waiting: int
+    variants: list[Variant]
+    limits: dict[str, float] = {}
+    rps: float | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    error_ratio: float | None = None
+    trend_p99_ms: list[float | None] = []
+    lease_s: float | None = None
+
+
+class Status(msgspec.Struct):
+    """`GET /v1/status`."""
+
+    at: float
+    services: list[Service]
+
+
+class RunSummary(msgspec.Struct):
+    """One line of the list of runs. `next` is the sentence that says what a person must do, if any."""
+
+    id: str
+    procedure: str
+    title: str
+    state: RunState
+    by: str
+    started: float
+    ended: float | None
+    service: str | None
+    steps_done: int
+    steps_total: int
+    next: str | None = None
+    step: str | None = None
+    dry_run: bool = False
+
+
+class Gate(msgspec.Struct):
+    """What one step waits for. `digest` binds an answer to exactly what was shown."""
+
+    kind: GateKind
+    digest: str
+    prompt: str
+    expected: str | None = None
+    approvals_needed: int = 0
+    approvals: list[str] = []
+    roles: list[str] = []
+    not_initiator: bool = False
+    expires: float | None = None
+    since: float | None = None
+
+
+class Preview(msgspec.Struct):
+    """What the world is now and what it will be, read at `read_at`; `state` is compared before acting."""
+
+    now: str
+    after: str
+    read_at: float
+    state: dict[str, Any] = {}
+
+
+class StepView(msgspec.Struct):
+    """One step of a run. `command` is the exact thing that runs, rendered, secrets masked."""
+
+    id: str
+    title: str
+    state: StepState
+    attempt: int
+    exit_code: int | None
+    stdout: str
+    result: Any
+    by: str | None
+    started: float | None
+    ended: float | None
+    kind: Literal["action", "shell", "manual"] = "shell"
+    command: str | None = None
+    effect: Literal["none", "idempotent", "once"] = "once"
+    undo: str | None = None
+    irreversible: str | None = None
+    error: str | None = None
+    gate: Gate | None = None
+    preview: Preview | None = None
+    skippable: bool = False
+    output_bytes: int = 0
+    output_file: str | None = None
+    reason: str | None = None
+    undo_of: str | None = None
+
+
+class RunView(msgspec.Struct):
+    """`GET /v1/runs/{id}`, and the JSON of `opsdeck show`."""
+
+    id: str
+    procedure: str
+    state: RunState
+    steps: list[StepView]
+    title: str
+    by: str
+    started: float
+    ended: float | None
+    at: float
+    params: dict[str, Any]
+    service: str | None
+    revision: int
+    unisolated: bool
+    review: str | None
+    next: str | None
+    document_sha256: str
+    reason: str | None = None
+    dry_run: bool = False
+    safe: str | None = None
+
+
+class Param(msgspec.Struct):
+    name: str
+    type: Literal["string", "integer", "number", "boolean", "secret"]
+    required: bool
+    default: Any
+    help: str
+    pattern: str | None = None
+    min: float | None = None
+    max: float | None = None
+    choices: list[Any] | None = None
+
+
+class StepOutline(msgspec.Struct):
+    id: str
+    title: str
+    kind: Literal["action", "shell", "manual"]
+    command: str
+    effect: Literal["none", "idempotent", "once"]
+    confirm: Literal["none", "yes", "typed"]
+    approvals: int
+    undo: str | None
+
+
+class Procedure(msgspec.Struct):
+    """One entry of the library, `GET /v1/library`. `review` is a sentence when the review is overdue."""
+
+    id: str
+    title: str
+    kind: Literal["runbook", "pipeline", "rollout", "recovery"]
+    owner: str
+    contacts: list[dict[str, str]]
+    reviewed: str
+    review: str | None
+    use_when: str
+    good_after: str
+    for_alerts: list[str]
+    params: list[Param]
+    steps: list[StepOutline]
+    sha256: str
+    problem: str | None = None
+
+
+class Waiting(msgspec.Struct):
+    """Something that waits for a person, `may` says whether for the caller."""
+
+    run: str
+    procedure: str
+    step: str
+    service: str | None
+    kind: GateKind
+    prompt: str
+    since: float
+    may: bool
+    expires: float | None = None
+
+
+class Event(msgspec.Struct):
+    """One journal event as the Audit screen and `timeline` show it."""
+
+    seq: int
+    at: float
+    kind: str
+    by: str
+    origin: str
+    run: str | None
+    step: str | None
+    attempt: int | None
+    text: str
+    hash: str
+    data: dict[str, Any] = {}
+
+
+class Snapshot(msgspec.Struct):
+    """What the live stream carries each tick: all a console needs to paint Fleet and the header."""
+
+    at: float
+    seq: int
+    services: list[Service]
+    runs: list[RunSummary]
+    waiting: list[Waiting]
+    engine: EngineInfo
+
+
+class Series(msgspec.Struct):
+    """`GET /v1/services/{name}/history`: columns of equal length, oldest first, None where unknown.
+
+    `values` maps "variant/signal" to a column; signals are rps, p50_ms, p95_ms, p99_ms, in_flight and
+    errors.<type>. `step_s` is the distance of two points.
+    """
+
+    service: str
+    start: float
+    step_s: float
+    at: float
+    values: dict[str, list[float | None]]
+
+
+class StartRun(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST /v1/runs`. `document` carries a path's text and needs admin; otherwise an id in the library."""
+
+    procedure: str
+    params: dict[str, Any] = {}
+    dry_run: bool = False
+    probe: bool = False
+    document: str | None = None
+    yes: bool = False
+    confirm: dict[str, str] = {}
+
+
+class Act(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST /v1/runs/{id}/{verb}`; which fields a verb wants is in `engine.daemon.routes`."""
+
+    step: str | None = None
+    text: str | None = None
+    digest: str | None = None
+    seen_state: dict[str, Any] | None = None
+    reason: str | None = None
+    rollback: bool = False
+    break_glass: bool = False
+
+
+class Problem(msgspec.Struct):
+    """The body of every refusal: an error of `engine.errors` on the wire."""
+
+    code: str
+    message: str
+    exit_code: int
+    at: float
+    where: str | None = None
+    hint: str | None = None
+    problems: list[str] = []

@@ -1,0 +1,118 @@
+"""The typed model of `opsdeck.yaml`. Reading a file, with lines and hints, is `engine.config_file`.
+
+Durations are seconds; see `engine.procedures.document.seconds` for how they may be written.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from engine.procedures.document import Approvals, Duration, Model, Typed
+
+Role = Literal["viewer", "operator", "approver", "admin"]
+SIGNALS = ("p50_ms", "p95_ms", "p99_ms", "error_ratio", "rps", "in_flight", "age_s")
+Signal = Literal["p50_ms", "p95_ms", "p99_ms", "error_ratio", "rps", "in_flight", "age_s"]
+
+
+class Engine(Model):
+    """How the engine runs. `group` owns the socket; `steps_user` runs a system engine's steps."""
+
+    group: str | None = None
+    steps_user: str | None = None
+    library: list[Path] = []
+    scrape_interval: Duration = 1.0
+    window: Duration = 60.0
+    stale_after: Duration = 5.0
+    history: Duration = 7 * 86400.0
+    output_cap: int = Field(default=65536, ge=1024, description="bytes of a step's output the journal keeps")
+
+
+class Members(Model):
+    users: list[str] = []
+    groups: list[str] = []
+
+
+class Rule(Model):
+    """The least confirmation and approvals for an action (glob) on a service (glob)."""
+
+    action: str = "*"
+    service: str = "*"
+    confirm: Literal["none", "yes"] | Typed = "none"
+    approvals: Approvals | None = None
+
+
+class Policy(Model):
+    rules: list[Rule] = []
+    break_glass: list[Role] = []
+
+
+class Limit(Model):
+    """A signal is over its limit when it stays above (or below) for `hold`."""
+
+    above: float | None = None
+    below: float | None = None
+    hold: Duration = Field(default=60.0, alias="for")
+    level: Literal["page", "ticket"] = "ticket"
+    runbooks: list[str] = []
+
+
+class Process(Model):
+    """A long-lived process the supervisor may start. `ready` is a URL that answers 200 when it is."""
+
+    command: list[str] = Field(min_length=1)
+    cwd: Path | None = None
+    env: dict[str, str] = {}
+    ready: str | None = None
+    ready_within: Duration = 30.0
+
+
+class Gateway(Model):
+    """The embedded gateway: its admin socket, which only the engine's uid may use, and its public URL."""
+
+    admin: Path
+    url: str | None = None
+
+
+class Service(Model):
+    """One service of the fleet: where its metrics are, how its traffic is split, what is too much."""
+
+    title: str = ""
+    owner: str = ""
+    scrape: list[str] = []
+    gateway: Gateway | None = None
+    processes: dict[str, Process] = {}
+    champion: str = "champion"
+    versions: dict[str, str] = {}
+    limits: dict[Signal, Limit] = {}
+
+
+class Alerts(Model):
+    """Where alerts are sent: webhooks by level. `repeat` is the least time between two of the same."""
+
+    webhooks: dict[Literal["page", "ticket"], str] = {}
+    repeat: Duration = 3600.0
+
+
+class Reserved(Model):
+    """A key of the language whose chapter this version does not have yet: it must be empty."""
+
+
+class Config(Model):
+    """The whole of `opsdeck.yaml`."""
+
+    engine: Engine = Engine()
+    roles: dict[Role, Members] = {}
+    policy: Policy = Policy()
+    services: dict[str, Service] = {}
+    alerts: Alerts = Alerts()
+    drift: Reserved = Reserved()
+    triggers: Reserved = Reserved()
+    audiences: Reserved = Reserved()
+
+
+def as_dict(config: Config) -> dict[str, Any]:
+    """The config as plain JSON-able values, with the keys as written in the file."""
+    return config.model_dump(mode="json", by_alias=True)

@@ -1,0 +1,167 @@
+"""The typed model of a procedure document. `check.py` reads a file into it and reports problems.
+
+Durations are seconds (float); the YAML may say `90s`, `5m`, `2h`, `90d` or a number of seconds.
+Strings may hold `${{ CEL }}`; they are rendered by `expressions.py` when the step becomes ready.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from engine.procedures.actions import Effect
+
+ID = r"^[a-z0-9][a-z0-9-]*$"
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+def seconds(value: Any) -> float:
+    """A duration such as `90s`, `5m`, `1.5h`, `90d`, or a number of seconds; raises ValueError."""
+    if isinstance(value, bool):
+        raise ValueError("a duration is a number with a unit, such as 90s or 5m")
+    if isinstance(value, int | float):
+        number, unit = float(value), "s"
+    else:
+        text = str(value).strip()
+        digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+        unit = text[len(digits):] or "s"
+        try:
+            number = float(digits)
+        except ValueError:
+            raise ValueError(f"{text!r} is not a duration; write it like 90s, 5m, 2h or 90d") from None
+    if unit not in UNITS:
+        raise ValueError(f"unknown unit {unit!r} in {value!r}; use ms, s, m, h, d or w")
+    if not 0 <= number < 1e12:
+        raise ValueError(f"{value!r} is not a duration of zero or more")
+    return number * UNITS[unit]
+
+
+Duration = Annotated[float, BeforeValidator(seconds)]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Contact(Model):
+    name: str
+    via: str
+
+
+class Param(Model):
+    type: Literal["string", "integer", "number", "boolean", "secret"] = "string"
+    required: bool = False
+    default: Any = None
+    pattern: str | None = None
+    min: float | None = None
+    max: float | None = None
+    choices: list[Any] | None = None
+    help: str = ""
+
+
+class Precondition(Model):
+    check: str
+    message: str
+
+
+class Typed(Model):
+    typed: str
+
+
+class Approvals(Model):
+    """`min` different people of `roles`; `expires` closes an unanswered gate, `max_age` voids an old yes."""
+
+    min: int = Field(default=1, ge=1, le=20)
+    roles: list[str] = ["approver"]
+    not_initiator: bool = True
+    expires: Duration = 1800.0
+    max_age: Duration = 300.0
+
+
+class Retry(Model):
+    times: int = Field(ge=1, le=20)
+    backoff: Duration = 1.0
+
+
+class Goto(Model):
+    goto: str
+    max: int = Field(default=1, ge=1, le=100)
+
+
+class Operation(Model):
+    """One thing to do: exactly one of an action (`use` + `with`) or a command (`shell`)."""
+
+    use: str | None = None
+    with_: dict[str, Any] = Field(default_factory=dict, alias="with")
+    shell: str | list[str] | None = None
+    env: dict[str, str] = {}
+    stdin: str | None = None
+    timeout: Duration | None = None
+
+
+class Step(Model):
+    """One step. Exactly one of `use`, `shell`, `manual`."""
+
+    id: str = Field(pattern=ID)
+    title: str
+    use: str | None = None
+    with_: dict[str, Any] = Field(default_factory=dict, alias="with")
+    shell: str | list[str] | None = None
+    manual: str | None = None
+    env: dict[str, str] = {}
+    stdin: str | None = None
+    effect: Effect = "once"
+    confirm: Literal["none", "yes"] | Typed = "none"
+    approvals: Approvals | None = None
+    timeout: Duration = 3600.0
+    retry: Retry | None = None
+    probe: Operation | None = None
+    undo: Operation | None = None
+    irreversible: str | None = None
+    undo_on: list[Literal["done", "failed"]] = ["done", "failed"]
+    on_failure: Literal["abort", "continue", "ask", "rollback"] | Goto = "abort"
+    when: str | None = None
+    expect: str | None = None
+    needs: list[str] | None = None
+    evidence: list[str] = []
+    skippable: bool = False
+    help: str = ""
+
+    @property
+    def kind(self) -> Literal["action", "shell", "manual"]:
+        return "action" if self.use else "manual" if self.manual is not None else "shell"
+
+
+class Document(Model):
+    """A whole procedure. `for_alerts` names the signals for which the console suggests it."""
+
+    opsdeck: Literal[1]
+    id: str = Field(pattern=ID)
+    title: str
+    kind: Literal["runbook", "pipeline", "rollout", "recovery"]
+    owner: str
+    contacts: list[Contact] = []
+    reviewed: dt.date
+    review_every: Duration = 90 * 86400.0
+    use_when: str = ""
+    good_after: str = ""
+    for_alerts: list[str] = []
+    params: dict[str, Param] = {}
+    preconditions: list[Precondition] = []
+    steps: list[Step] = Field(min_length=1)
+
+    def step(self, id: str) -> Step:
+        """The step of that id; raises KeyError."""
+        for step in self.steps:
+            if step.id == id:
+                return step
+        raise KeyError(id)
+
+    def needs(self, step: Step) -> list[str]:
+        """The steps this one waits for: `needs`, or by default the step before it."""
+        if step.needs is not None:
+            return step.needs
+        at = self.steps.index(step)
+        return [self.steps[at - 1].id] if at else []
