@@ -1,0 +1,95 @@
+"""What the engine offers: one protocol, satisfied by the engine itself and spoken over the socket.
+
+The daemon's routes call a `Backend`; an embedded run calls the same one in its own process. Every
+method raises only errors of `engine.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from engine.api import wire
+
+Verb = Literal["confirm", "approve", "reject", "answer", "settle", "retry", "skip", "pause", "resume",
+               "abort"]
+VERBS: tuple[Verb, ...] = ("confirm", "approve", "reject", "answer", "settle", "retry", "skip",
+                           "pause", "resume", "abort")
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who asks, as the kernel reports it (SO_PEERCRED), with the roles the config gives them."""
+
+    user: str
+    uid: int
+    pid: int
+    roles: frozenset[str]
+    origin: str
+
+
+class OutputChunk(msgspec.Struct):
+    """A piece of one step's live output, control sequences already made harmless.
+
+    `offset` is where it starts in the raw output and `next` where to go on, in bytes.
+    """
+
+    run: str
+    step: str
+    attempt: int
+    offset: int
+    next: int
+    text: str
+    final: bool
+
+
+class Handover(msgspec.Struct):
+    """What the next shift must know: what runs, what waits, what fires, what ended in 12 hours."""
+
+    at: float
+    running: list[wire.RunSummary]
+    waiting: list[wire.Waiting]
+    alerts: list[wire.Alert]
+    ended: list[wire.RunSummary]
+    stale: list[str]
+
+
+class AuditVerdict(msgspec.Struct):
+    """`audit verify`: `breaks` is empty when everything holds; each entry names a first bad event."""
+
+    at: float
+    events: int
+    chains: int
+    anchors: int
+    archived: int
+    breaks: list[str]
+    seals: list[str]
+
+
+class Backend(Protocol):
+    def info(self, caller: Caller) -> wire.EngineInfo: ...
+    def status(self) -> wire.Status: ...
+    def snapshot(self, caller: Caller) -> wire.Snapshot: ...
+    def snapshots(self, caller: Caller) -> AsyncIterator[wire.Snapshot]:
+        """One snapshot at once, then one whenever something changed, at most one a tick; a slow
+        reader gets the newest and misses the ones between."""
+        ...
+
+    async def history(self, service: str, seconds: float, points: int) -> wire.Series: ...
+    async def library(self) -> list[wire.Procedure]: ...
+    async def start_run(self, caller: Caller, request: wire.StartRun) -> wire.RunView: ...
+    async def runs(self, states: Sequence[str] | None, limit: int) -> list[wire.RunSummary]: ...
+    async def run(self, id: str) -> wire.RunView: ...
+    def follow(self, id: str) -> AsyncIterator[wire.RunView | OutputChunk]:
+        """The run as it is now, then every change and its live output, until it ends."""
+        ...
+
+    async def output(self, id: str, step: str, attempt: int | None, offset: int,
+                     limit: int) -> OutputChunk: ...
+    async def timeline(self, id: str) -> list[wire.Event]: ...
+    async def act(self, caller: Caller, id: str, verb: Verb, act: wire.Act) -> wire.RunView: ...
+    async def events(self, limit: int, before: int | None) -> list[wire.Event]: ...
+    async def verify(self) -> AuditVerdict: ...
+    async def seal(self, caller: Caller, reason: str) -> wire.Event: ...
+    async def handover(self) -> Handover: ...
