@@ -2,6 +2,9 @@
 
 Durations are seconds (float); the YAML may say `90s`, `5m`, `2h`, `90d` or a number of seconds.
 Strings may hold `${{ CEL }}`; they are rendered by `expressions.py` when the step becomes ready.
+
+The model holds what one value can say wrong by itself. What needs two places of the file to be
+seen together (an unknown step, a cycle, `retry` on `once` …) is in `rules/`, which can name the line.
 """
 
 from __future__ import annotations
@@ -9,7 +12,14 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from engine.procedures.actions import Effect
 
@@ -38,7 +48,14 @@ def seconds(value: Any) -> float:
     return number * UNITS[unit]
 
 
-Duration = Annotated[float, BeforeValidator(seconds)]
+_DURATION_SCHEMA = {
+    "description": "A duration: seconds, or a number with a unit such as 90s, 5m, 2h, 90d.",
+    "anyOf": [{"type": "number", "minimum": 0},
+              {"type": "string", "pattern": r"^[0-9.]+ *(ms|s|m|h|d|w)?$"}],
+}
+Duration = Annotated[float, BeforeValidator(seconds), WithJsonSchema(_DURATION_SCHEMA)]
+Positive = Annotated[float, BeforeValidator(seconds), Field(gt=0), WithJsonSchema(_DURATION_SCHEMA)]
+Text = Annotated[str, Field(min_length=1)]
 
 
 class Model(BaseModel):
@@ -46,8 +63,8 @@ class Model(BaseModel):
 
 
 class Contact(Model):
-    name: str
-    via: str
+    name: Text
+    via: Text
 
 
 class Param(Model):
@@ -62,12 +79,12 @@ class Param(Model):
 
 
 class Precondition(Model):
-    check: str
-    message: str
+    check: Text
+    message: Text
 
 
 class Typed(Model):
-    typed: str
+    typed: Text
 
 
 class Approvals(Model):
@@ -76,8 +93,8 @@ class Approvals(Model):
     min: int = Field(default=1, ge=1, le=20)
     roles: list[str] = ["approver"]
     not_initiator: bool = True
-    expires: Duration = 1800.0
-    max_age: Duration = 300.0
+    expires: Positive = 1800.0
+    max_age: Positive = 300.0
 
 
 class Retry(Model):
@@ -90,48 +107,77 @@ class Goto(Model):
     max: int = Field(default=1, ge=1, le=100)
 
 
-class Operation(Model):
-    """One thing to do: exactly one of an action (`use` + `with`) or a command (`shell`)."""
+Shell = Text | Annotated[list[str], Field(min_length=1)]
 
-    use: str | None = None
+
+def _one_of(given: dict[str, Any]) -> None:
+    """Raises ValueError unless exactly one of the keys has a value."""
+    said = [key for key, value in given.items() if value is not None]
+    names = ", ".join(f"`{key}`" for key in given)
+    if not said:
+        raise ValueError(f"it does nothing: give one of {names}")
+    if len(said) > 1:
+        both = " and ".join(f"`{key}`" for key in said)
+        raise ValueError(f"it says {both}: give exactly one of {names}")
+
+
+class Operation(Model):
+    """One thing to do: exactly one of an action (`use` + `with`) or a command (`shell`).
+
+    `effect` is for undos: without it an action's own counts, and a command's is `once`."""
+
+    use: Text | None = None
     with_: dict[str, Any] = Field(default_factory=dict, alias="with")
-    shell: str | list[str] | None = None
+    shell: Shell | None = None
     env: dict[str, str] = {}
     stdin: str | None = None
-    timeout: Duration | None = None
+    timeout: Positive | None = None
+    effect: Effect | None = None
+
+    @model_validator(mode="after")
+    def _does_one_thing(self) -> Operation:
+        _one_of({"use": self.use, "shell": self.shell})
+        return self
 
 
 class Step(Model):
     """One step. Exactly one of `use`, `shell`, `manual`."""
 
     id: str = Field(pattern=ID)
-    title: str
-    use: str | None = None
+    title: Text
+    use: Text | None = None
     with_: dict[str, Any] = Field(default_factory=dict, alias="with")
-    shell: str | list[str] | None = None
-    manual: str | None = None
+    shell: Shell | None = None
+    manual: Text | None = None
     env: dict[str, str] = {}
     stdin: str | None = None
     effect: Effect = "once"
     confirm: Literal["none", "yes"] | Typed = "none"
     approvals: Approvals | None = None
-    timeout: Duration = 3600.0
+    timeout: Positive = 3600.0
     retry: Retry | None = None
     probe: Operation | None = None
     undo: Operation | None = None
-    irreversible: str | None = None
+    irreversible: Text | None = None
     undo_on: list[Literal["done", "failed"]] = ["done", "failed"]
     on_failure: Literal["abort", "continue", "ask", "rollback"] | Goto = "abort"
-    when: str | None = None
-    expect: str | None = None
+    when: Text | None = None
+    expect: Text | None = None
     needs: list[str] | None = None
     evidence: list[str] = []
     skippable: bool = False
     help: str = ""
 
+    @model_validator(mode="after")
+    def _does_one_thing(self) -> Step:
+        _one_of({"use": self.use, "shell": self.shell, "manual": self.manual})
+        return self
+
     @property
     def kind(self) -> Literal["action", "shell", "manual"]:
-        return "action" if self.use else "manual" if self.manual is not None else "shell"
+        if self.use is not None:
+            return "action"
+        return "manual" if self.manual is not None else "shell"
 
 
 class Document(Model):
@@ -139,12 +185,12 @@ class Document(Model):
 
     opsdeck: Literal[1]
     id: str = Field(pattern=ID)
-    title: str
+    title: Text
     kind: Literal["runbook", "pipeline", "rollout", "recovery"]
-    owner: str
+    owner: Text
     contacts: list[Contact] = []
     reviewed: dt.date
-    review_every: Duration = 90 * 86400.0
+    review_every: Positive = 90 * 86400.0
     use_when: str = ""
     good_after: str = ""
     for_alerts: list[str] = []
