@@ -1,0 +1,1 @@
+"""Long-lived processes that outlive the engine: servers, gateways, traffic."""
