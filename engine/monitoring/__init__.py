@@ -1,0 +1,1 @@
+"""What the services do now: scrapes folded into signals, limits into alerts, and their history."""
