@@ -32,7 +32,8 @@ class Caller(msgspec.Struct, frozen=True):
 class OutputChunk(msgspec.Struct):
     """A piece of one step's live output, control sequences already made harmless.
 
-    `offset` is where it starts in the raw output and `next` where to go on, in bytes.
+    `offset` is where it starts in the raw output of that `stream` and `next` where to go on, in
+    bytes.
     """
 
     run: str
@@ -42,6 +43,7 @@ class OutputChunk(msgspec.Struct):
     next: int
     text: str
     final: bool
+    stream: Literal["stdout", "stderr"] = "stdout"
 
 
 class Handover(msgspec.Struct):

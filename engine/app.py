@@ -1,0 +1,164 @@
+"""The composition root: the only place that chooses adapters and puts the engine together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import engine
+from engine.api.backend import Backend
+from engine.config import Config
+from engine.core import Engine, Parts
+from engine.home import Home
+from engine.journal.emergency import Emergency
+from engine.journal.events import ENGINE, SYSTEM, NewEvent
+from engine.journal.sqlite import SqliteJournal
+from engine.monitoring.collector import Collector
+from engine.monitoring.history import History
+from engine.paging import Pager
+from engine.procedures.actions import Context, Registry
+from engine.procedures.attempts import Performer
+from engine.procedures.executor import Executor, Live
+from engine.procedures.library import Library
+from engine.procedures.recorder import Recorder
+from engine.procedures.recovery import auto_answers, fold
+from engine.procedures.run import StepRun
+from engine.procedures.verbs import Verbs
+from engine.rollout.traffic.gateway import GatewayRouter
+from engine.supervision import ProcessSupervisor, processes
+
+log = logging.getLogger("opsdeck")
+SHIPPED = Path(engine.__file__).parent.parent / "runbooks"
+
+
+@dataclass(frozen=True)
+class EngineApp:
+    """An open engine: what the daemon serves, and what it must know to tell people from steps."""
+
+    backend: Backend
+    sessions: Callable[[], set[int]]
+
+
+def registry() -> Registry:
+    """The built-in actions and third parties'."""
+    from engine import actions
+
+    found = Registry()
+    actions.register(found)
+    found.load_entry_points()
+    return found
+
+
+def library_directories(home: Home, config: Config) -> list[Path]:
+    """Where procedures are read from: shipped ones, the config's, the home's own."""
+    return [SHIPPED, *config.engine.library, home.path / "runbooks"]
+
+
+@contextlib.asynccontextmanager
+async def open_engine(home: Home, config: Config, *, embedded: bool = False
+                      ) -> AsyncIterator[EngineApp]:
+    """Recover what was running and keep it going until the block ends; the caller holds the home's
+    lock (`engine.journal.lease`). Raises JournalError if the journal cannot be used.
+    """
+    journal = SqliteJournal.open(home.journal, engine_id=f"{os.getpid()}-{time.time_ns()}",
+                                 clock=time.time)
+    recorder = Recorder(journal)
+    try:
+        async with _running(home, config, recorder, embedded=embedded) as app:
+            yield app
+    finally:
+        recorder.close()
+
+
+@contextlib.asynccontextmanager
+async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: bool
+                   ) -> AsyncIterator[EngineApp]:
+    actions = registry()
+    history = History(home.path / "history.db", config)
+    pager = Pager(config, recorder, clock=time.time)
+    core: Engine | None = None
+
+    def changed(run: str | None = None) -> None:
+        if core is not None:
+            core.changed(run)
+
+    collector = Collector(config, history, clock=time.time, on_event=pager.on_event,
+                          on_tick=changed)
+    context = _contexts(home, config, collector)
+    performer = Performer(home.path, config, actions, context, system=home.mode == "system")
+    executor = Executor(recorder, performer, actions, config, home.path, clock=time.time,
+                        on_change=changed)
+    emergency = Emergency.open(home.path / "emergency.journal")
+    executor.on_caught_up = emergency.clear
+    verbs = Verbs(executor, emergency, page=pager.break_glass)
+    library = Library(library_directories(home, config), actions, system=home.mode == "system")
+    core = Engine(Parts(home, config, executor, verbs, library, collector, history))
+    executor.on_ended = core.ended
+    await _note(recorder, "engine.started", version=engine.__version__, mode=home.mode,
+                embedded=embedded)
+    await _catch_up(recorder, emergency)
+    await _recover(recorder, executor)
+    await core.load_recent()
+    watching = asyncio.create_task(collector.run(), name="collector")
+    try:
+        yield EngineApp(core, performer.sessions)
+    finally:
+        core.state = "draining"
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await executor.close()
+        await pager.close()
+        await asyncio.to_thread(history.close)
+        if executor.problem is None:
+            await _note(recorder, "engine.stopped")
+        emergency.close()
+
+
+def _contexts(home: Home, config: Config, collector: Collector) -> Callable[..., Context]:
+    router = GatewayRouter({name: service.gateway.admin for name, service in config.services.items()
+                            if service.gateway is not None})
+    supervisor = ProcessSupervisor(home.path, processes(config))
+
+    def make(run: str, step: StepRun, secrets: Mapping[str, str],
+             write: Callable[[str], None]) -> Context:
+        extra: dict[str, Any] = {"config": config}
+        return Context(run=run, step=step.id, attempt=step.attempt, router=router,
+                       supervisor=supervisor, signals=collector, secrets=secrets, log=write,
+                       clock=time.time, sleep=asyncio.sleep, extra=extra)
+
+    return make
+
+
+async def _note(recorder: Recorder, kind: str, **data: Any) -> None:
+    await recorder.append([NewEvent(run=ENGINE, kind=kind, at=time.time(), actor=SYSTEM,
+                                    data=data)])
+
+
+async def _catch_up(recorder: Recorder, emergency: Emergency) -> None:
+    """Move what was recorded beside the journal, while it could not be written, into it."""
+    for event in emergency.pending():
+        row = await recorder.call(recorder.journal.run, event.run)
+        if row is not None and row.ended is None:
+            await recorder.append([event])
+    emergency.clear()
+
+
+async def _recover(recorder: Recorder, executor: Executor) -> None:
+    """Take up every run that has not ended; one that cannot be read is reported and left alone."""
+    for row in await recorder.call(recorder.journal.runs, ["running"], 100_000):
+        events = await recorder.call(recorder.journal.read, row.id)
+        try:
+            live = Live(fold(events), auto_answers(events[0]))
+        except (KeyError, ValueError) as error:
+            log.exception("run %s cannot be read back", row.id)
+            await _note(recorder, "run.unreadable", text=f"run {row.id} cannot be read back: {error}")
+            continue
+        executor.live[row.id] = live
+        executor.drive(live, recovered=True)

@@ -1,0 +1,335 @@
+"""The engine itself: one `Backend` over the journal, the executor and the collector."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import hashlib
+import os
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import engine
+from engine.api import wire
+from engine.api.backend import AuditVerdict, Caller, Handover, OutputChunk, Verb
+from engine.config import Config
+from engine.errors import NotFound, NotPermitted, OpsdeckError, UsageError
+from engine.home import Home
+from engine.journal.events import ENGINE, Event
+from engine.journal.journal import RunRow
+from engine.monitoring.collector import Collector
+from engine.monitoring.history import History
+from engine.procedures import expressions, output, rendering
+from engine.procedures.document import Document
+from engine.procedures.dry_run import dry_run
+from engine.procedures.executor import Executor, Live
+from engine.procedures.library import Library, parameters, review
+from engine.procedures.recovery import auto_answers, fold
+from engine.procedures.run import RunProgress, begin
+from engine.procedures.verbs import Verbs, actor_of
+from engine.procedures.views import run_view, summary
+from engine.timeline import wire_event
+from engine.waiting import waiting
+
+TICK = 0.25
+OUTPUT_POLL = 0.15
+CHUNK = 65536
+RECENT = 20
+SHIFT = 12 * 3600.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the composition root puts together."""
+
+    home: Home
+    config: Config
+    executor: Executor
+    verbs: Verbs
+    library: Library
+    collector: Collector
+    history: History
+
+
+class Engine:
+    """The `Backend` of `engine.api.backend`; its methods are documented there."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._executor = parts.executor
+        self._recorder = parts.executor.recorder
+        self._ended: dict[str, wire.RunSummary] = {}
+        self._watchers: set[asyncio.Event] = set()
+        self._seq = 0
+        self.state: str = "serving"
+
+    def changed(self, run: str | None = None) -> None:
+        """Something anybody might show has changed: wake every stream."""
+        self._seq += 1
+        for watcher in self._watchers:
+            watcher.set()
+
+    @contextlib.contextmanager
+    def _watching(self) -> Any:
+        watcher = asyncio.Event()
+        self._watchers.add(watcher)
+        try:
+            yield watcher
+        finally:
+            self._watchers.discard(watcher)
+
+    def info(self, caller: Caller) -> wire.EngineInfo:
+        home = self._parts.home
+        problem = self._executor.problem
+        state: Any = "degraded" if problem else self.state
+        return wire.EngineInfo(
+            pid=os.getpid(), socket=str(home.socket), version=engine.__version__, state=state,
+            protocol=wire.PROTOCOL, at=self._executor.clock(), home=str(home.path), mode=home.mode,
+            user=caller.user, roles=sorted(caller.roles), problem=problem)
+
+    def _services(self) -> list[wire.Service]:
+        services = self._parts.collector.services()
+        counts: dict[str, int] = {}
+        for live in self._unfinished():
+            service = live.progress.service
+            if service is not None and waiting([live], frozenset(), 0, ""):
+                counts[service] = counts.get(service, 0) + 1
+        for service in services:
+            service.waiting = counts.get(service.name, 0)
+        return services
+
+    def _unfinished(self) -> list[Live]:
+        return [live for live in self._executor.live.values() if not live.progress.finished]
+
+    def status(self) -> wire.Status:
+        return wire.Status(at=self._executor.clock(), services=self._services())
+
+    def snapshot(self, caller: Caller) -> wire.Snapshot:
+        running = [summary(live.progress, live) for live in self._unfinished()]
+        running.sort(key=lambda r: r.started, reverse=True)
+        ended = sorted(self._ended.values(), key=lambda r: r.ended or 0.0, reverse=True)[:RECENT]
+        return wire.Snapshot(
+            at=self._executor.clock(), seq=self._seq, services=self._services(),
+            runs=[*running, *ended],
+            waiting=waiting(self._unfinished(), caller.roles, caller.uid, self._parts.home.mode),
+            engine=self.info(caller))
+
+    async def snapshots(self, caller: Caller) -> AsyncIterator[wire.Snapshot]:
+        with self._watching() as watcher:
+            while True:
+                watcher.clear()
+                yield self.snapshot(caller)
+                await asyncio.sleep(TICK)
+                await watcher.wait()
+
+    async def history(self, service: str, seconds: float, points: int) -> wire.Series:
+        if service not in self._parts.config.services:
+            raise NotFound(f"there is no service {service}",
+                           hint="services: " + ", ".join(sorted(self._parts.config.services)))
+        return await asyncio.to_thread(self._parts.history.read, service, seconds, points)
+
+    async def library(self) -> list[wire.Procedure]:
+        return await asyncio.to_thread(self._parts.library.entries)
+
+    async def start_run(self, caller: Caller, request: wire.StartRun) -> wire.RunView:
+        if not caller.roles & {"operator", "admin"}:
+            raise NotPermitted(f"{caller.user} may not start a run", hint="wanted: operator")
+        document, text, name = await self._document(caller, request)
+        params = parameters(document, request.params)
+        data = self._created(document, text, name, params, request)
+        if request.dry_run:
+            run = begin(_draft(data, caller, self._executor.clock()), document)
+            self._preconditions(run)
+            return await dry_run(self._executor, run, probe=request.probe)
+        self._preconditions(begin(_draft(data, caller, self._executor.clock()), document))
+        id = await self._recorder.call(self._recorder.journal.new_run_id)
+        live = await self._executor.create(id, document, actor_of(caller), data)
+        self.changed(id)
+        return await run_view(self._executor, live.progress, live)
+
+    async def _document(self, caller: Caller, request: wire.StartRun
+                        ) -> tuple[Document, str, str]:
+        if request.document is None:
+            entry = await asyncio.to_thread(self._parts.library.get, request.procedure)
+            return entry.document, entry.text, str(entry.path)
+        if "admin" not in caller.roles:
+            raise NotPermitted(f"{caller.user} may not run a document by its path",
+                               hint="the engine runs the library's procedures; a path needs the "
+                                    "role admin, or run it with --embedded")
+        from engine.procedures.check import parse
+
+        return (parse(request.document, request.procedure, self._executor.registry),
+                request.document, request.procedure)
+
+    def _created(self, document: Document, text: str, name: str, params: dict[str, Any],
+                 request: wire.StartRun) -> dict[str, Any]:
+        today = dt.datetime.fromtimestamp(self._executor.clock(), dt.UTC).date()
+        service = params.get("service")
+        return {"procedure": document.id, "title": document.title, "document": text,
+                "document_sha256": hashlib.sha256(text.encode()).hexdigest(), "path": name,
+                "params": params, "service": service if isinstance(service, str) else None,
+                "unisolated": self._parts.home.mode == "single-user",
+                "review": review(document, today), "steps": len(document.steps),
+                "yes": request.yes, "confirm": request.confirm}
+
+    def _preconditions(self, run: RunProgress) -> None:
+        names = rendering.context(run, self._executor.home)
+        for wanted in run.document.preconditions:
+            where = f"{run.document.id}: precondition {wanted.check}"
+            if expressions.evaluate(wanted.check, names, where) is not True:
+                raise UsageError(f"{run.document.id} cannot start: {wanted.message}",
+                                 hint=f"it wants {wanted.check}")
+
+    async def runs(self, states: Sequence[str] | None, limit: int) -> list[wire.RunSummary]:
+        rows = await self._recorder.call(self._recorder.journal.runs, None, max(limit, 1))
+        found = [await self._summary(row) for row in rows]
+        return [s for s in found if states is None or s.state in states][:limit]
+
+    async def _summary(self, row: RunRow) -> wire.RunSummary:
+        live = self._executor.live.get(row.id)
+        if live is not None:
+            return summary(live.progress, live)
+        if row.id not in self._ended:
+            events = await self._recorder.call(self._recorder.journal.read, row.id)
+            self._ended[row.id] = _ended_summary(row, events)
+        return self._ended[row.id]
+
+    async def _load(self, id: str) -> tuple[RunProgress, Live | None]:
+        live = self._executor.live.get(id)
+        if live is not None:
+            return live.progress, live
+        if not id.isdigit() or await self._recorder.call(self._recorder.journal.run, id) is None:
+            raise NotFound(f"there is no run {id}", hint="opsdeck runs lists them")
+        events = await self._recorder.call(self._recorder.journal.read, id)
+        return fold(events), None
+
+    async def run(self, id: str) -> wire.RunView:
+        progress, live = await self._load(id)
+        return await run_view(self._executor, progress, live)
+
+    async def follow(self, id: str) -> AsyncIterator[wire.RunView | OutputChunk]:
+        offsets: dict[tuple[str, int, str], int] = {}
+        shown = (-1, "")
+        with self._watching() as watcher:
+            while True:
+                watcher.clear()
+                progress, live = await self._load(id)
+                for piece in self._new_output(progress, offsets):
+                    yield piece
+                problem = (live.problem or str(live.emergency)) if live else ""
+                if (progress.n, problem) != shown:
+                    shown = (progress.n, problem)
+                    yield await run_view(self._executor, progress, live)
+                if progress.finished:
+                    return
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(watcher.wait(),
+                                           OUTPUT_POLL if progress.in_flight else 1.0)
+
+    def _new_output(self, run: RunProgress, offsets: dict[tuple[str, int, str], int]
+                    ) -> list[OutputChunk]:
+        pieces = []
+        for step in run.steps.values():
+            following = any(key[0] == step.id and key[1] == step.attempt for key in offsets)
+            if step.state != "intent" and not following:
+                continue
+            for stream in ("stdout", "stderr"):
+                key = (step.id, step.attempt, stream)
+                offset = offsets.get(key, 0)
+                piece = self._chunk(run, step.id, step.attempt, offset, CHUNK, stream)
+                offsets[key] = piece.next
+                if piece.text:
+                    pieces.append(piece)
+        return pieces
+
+    def _chunk(self, run: RunProgress, step: str, attempt: int, offset: int, limit: int,
+               stream: Any) -> OutputChunk:
+        shown = run.steps[step]
+        folder = self._executor.performer.attempt(run.id, step, attempt)
+        path = folder.stdout if stream == "stdout" else folder.stderr
+        secrets = self._executor.performer.secrets_of(run.id, step)
+        text, next_offset = output.chunk(path, offset, limit, secrets)
+        final = not (shown.state == "intent" and shown.attempt == attempt)
+        return OutputChunk(run.id, step, attempt, offset, next_offset, text, final, stream)
+
+    async def output(self, id: str, step: str, attempt: int | None, offset: int,
+                     limit: int) -> OutputChunk:
+        progress, _ = await self._load(id)
+        if step not in progress.steps:
+            raise NotFound(f"run {id} has no step {step}",
+                           hint="its steps: " + ", ".join(progress.steps))
+        wanted = attempt or progress.steps[step].attempt
+        return await asyncio.to_thread(self._chunk, progress, step, wanted, max(0, offset),
+                                       min(max(1, limit), 1 << 20), "stdout")
+
+    async def timeline(self, id: str) -> list[wire.Event]:
+        await self._load(id)
+        events = await self._recorder.call(self._recorder.journal.read, id)
+        return [wire_event(e) for e in events]
+
+    async def act(self, caller: Caller, id: str, verb: Verb, act: wire.Act) -> wire.RunView:
+        live = self._executor.live.get(id)
+        if live is None:
+            progress, _ = await self._load(id)
+            raise OpsdeckError(f"run {id} has ended: {progress.state}",
+                               hint=f"opsdeck show {id} tells how it went")
+        await self._parts.verbs.act(caller, live, verb, act)
+        return await run_view(self._executor, live.progress, live)
+
+    async def events(self, limit: int, before: int | None) -> list[wire.Event]:
+        found = await self._recorder.call(self._recorder.journal.tail, min(limit, 1000), before)
+        return [wire_event(e) for e in found]
+
+    async def verify(self) -> AuditVerdict:
+        v = await self._recorder.call(self._recorder.journal.verify)
+        return AuditVerdict(at=self._executor.clock(), events=v.events, chains=v.chains,
+                            anchors=v.anchors, archived=v.archived, breaks=v.breaks, seals=v.seals)
+
+    async def seal(self, caller: Caller, reason: str) -> wire.Event:
+        if "admin" not in caller.roles:
+            raise NotPermitted(f"{caller.user} may not seal the journal", hint="wanted: admin")
+        if not reason.strip():
+            raise UsageError("sealing wants a reason")
+        event = self._executor.event(ENGINE, "journal.sealed", actor_of(caller), reason=reason)
+        return wire_event(await self._recorder.call(self._recorder.journal.seal, event))
+
+    async def handover(self) -> Handover:
+        now = self._executor.clock()
+        services = self._services()
+        runs = await self.runs(None, 200)
+        return Handover(
+            at=now, running=[r for r in runs if r.ended is None],
+            waiting=waiting(self._unfinished(), frozenset({"admin"}), -1, "single-user"),
+            alerts=self._parts.collector.alerts(),
+            ended=[r for r in runs if r.ended is not None and now - r.ended <= SHIFT],
+            stale=[s.name for s in services if not s.variants or any(v.stale for v in s.variants)])
+
+    def ended(self, live: Live) -> None:
+        """Keep one line of a run that has ended, and let go of the rest."""
+        self._ended[live.progress.id] = summary(live.progress)
+        self._executor.live.pop(live.progress.id, None)
+
+    async def load_recent(self) -> None:
+        """The summaries of the runs that ended last, for the first snapshot."""
+        rows = await self._recorder.call(self._recorder.journal.runs, None, RECENT)
+        for row in rows:
+            await self._summary(row)
+
+
+def _draft(data: dict[str, Any], caller: Caller, now: float) -> Event:
+    """The event `run.created` would be, for what must be known before there is a run."""
+    return Event(seq=0, run="draft", n=0, at=now, kind="run.created", actor=actor_of(caller),
+                 step=None, attempt=None, data=data, prev="", hash="")
+
+
+def _ended_summary(row: RunRow, events: Sequence[Event]) -> wire.RunSummary:
+    created, last = events[0].data, events[-1].data
+    return wire.RunSummary(
+        id=row.id, procedure=row.procedure, title=created["title"], state=row.state,  # type: ignore[arg-type]
+        by=row.by, started=row.started, ended=row.ended, service=row.service,
+        steps_done=last.get("steps_done", 0), steps_total=created["steps"])
+
+
+__all__ = ["Engine", "Parts", "auto_answers"]

@@ -1,0 +1,100 @@
+"""Telling people: alerts and broken glass go to the journal, and to the webhook of their level."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from engine.config import Config
+from engine.errors import JournalError
+from engine.journal.events import ENGINE, SYSTEM, NewEvent
+from engine.procedures.executor import Live
+from engine.procedures.recorder import Recorder
+
+log = logging.getLogger("opsdeck")
+PATIENCE = 5.0
+TRIES = 3
+
+
+class Pager:
+    """Records events of monitoring and posts the ones that want a person.
+
+    A webhook gets JSON `{"level", "kind", "service", "text", "at"}`; one that fails is tried again,
+    then said in the journal. Nothing here blocks or fails the caller.
+    """
+
+    def __init__(self, config: Config, recorder: Recorder, *, clock: Callable[[], float]) -> None:
+        self._config = config
+        self._recorder = recorder
+        self._clock = clock
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sent: dict[tuple[str, str], float] = {}
+
+    def on_event(self, kind: str, data: dict[str, Any]) -> None:
+        """An event of the collector: `alert.fired`, `alert.cleared`, `target.stale` …"""
+        self._spawn(self._tell(kind, data))
+
+    def break_glass(self, text: str, live: Live) -> None:
+        """Page the owner of the service: somebody opened a gate alone."""
+        self._spawn(self._tell("glass.broken", {
+            "level": "page", "service": live.progress.service, "run": live.progress.id,
+            "text": f"run {live.progress.id}: {text}"}))
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tell(self, kind: str, data: dict[str, Any]) -> None:
+        at = self._clock()
+        await self._record(kind, at, data)
+        url = self._config.alerts.webhooks.get(data.get("level", ""))  # type: ignore[call-overload]
+        if url is None or kind == "alert.cleared" or self._repeated(kind, data, at):
+            return
+        problem = await self._post(url, {"kind": kind, "at": at, **data})
+        if problem is not None:
+            await self._record("notification.failed", self._clock(), {
+                "text": f"the {data['level']} webhook did not take {kind}: {problem}"})
+
+    def _repeated(self, kind: str, data: dict[str, Any], at: float) -> bool:
+        """Whether the same was sent less than `alerts.repeat` ago: nobody is paged twice for it."""
+        if kind != "alert.fired":
+            return False
+        key = (kind, str(data.get("id")))
+        last = self._sent.get(key)
+        if last is not None and at - last < self._config.alerts.repeat:
+            return True
+        self._sent[key] = at
+        return False
+
+    async def _record(self, kind: str, at: float, data: dict[str, Any]) -> None:
+        try:
+            await self._recorder.append([NewEvent(run=ENGINE, kind=kind, at=at, actor=SYSTEM,
+                                                  data=data)])
+        except JournalError as error:
+            log.error("not in the journal: %s %s (%s)", kind, data.get("text", ""), error)
+
+    async def _post(self, url: str, body: dict[str, Any]) -> str | None:
+        import httpx
+
+        problem = ""
+        async with httpx.AsyncClient(timeout=PATIENCE) as client:
+            for attempt in range(TRIES):
+                try:
+                    response = await client.post(url, json=body)
+                    if response.status_code < 300:
+                        return None
+                    problem = f"status {response.status_code}"
+                except httpx.HTTPError as error:
+                    problem = str(error) or type(error).__name__
+                await asyncio.sleep(2.0 ** attempt)
+        return problem
+
+    async def close(self) -> None:
+        """Give what is under way a moment, then let go."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=1.0)
+            for task in late:
+                task.cancel()

@@ -1,0 +1,315 @@
+"""Performing one attempt of one step: a process, or an action in this process.
+
+What comes back is an Outcome, never an exception: done, failed (known not to have worked) or unknown
+(may have taken effect). Which of the last two follows from the step's effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from engine.config import Config
+from engine.errors import ActionFailed, OpsdeckError, OutcomeUnknown
+from engine.procedures import output, rendering
+from engine.procedures.actions import Context, Effect, Registry
+from engine.procedures.processes import KILL_GRACE, Attempt, Child, boot_id, environment, spawn
+from engine.procedures.run import StepRun
+from engine.procedures.secrets import mask
+
+POLL = 0.05
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an attempt came to. `final` forbids an automatic retry."""
+
+    state: Literal["done", "failed", "unknown"]
+    error: str | None = None
+    exit_code: int | None = None
+    result: Any = None
+    stdout: str = ""
+    output: dict[str, Any] = field(default_factory=dict)
+    final: bool = False
+
+    def data(self) -> dict[str, Any]:
+        """As the `step.outcome` event records it."""
+        return {k: v for k, v in vars(self).items() if v not in (None, "", {}, False)} | {
+            "state": self.state, "result": self.result}
+
+
+ContextFactory = Callable[[str, StepRun, Mapping[str, str], Callable[[str], None]], Context]
+
+
+class Performer:
+    """Performs attempts under `home`/runs. One per engine."""
+
+    def __init__(self, home: Path, config: Config, registry: Registry, make_context: ContextFactory,
+                 *, system: bool) -> None:
+        self._home = home
+        self._config = config
+        self._registry = registry
+        self._make_context = make_context
+        self._system = system
+        self._boot = boot_id()
+        self._children: dict[tuple[str, str], Child | Attempt] = {}
+        self._secrets: dict[tuple[str, str], list[str]] = {}
+        self.closing = False
+
+    @property
+    def boot(self) -> str:
+        return self._boot
+
+    def attempt(self, run: str, step: str, attempt: int) -> Attempt:
+        """The folder of an attempt; whether it exists is not asked."""
+        return Attempt(self._home / "runs" / run / f"{step.replace(':', '-')}.{attempt}")
+
+    def context(self, run: str, step: StepRun) -> Context:
+        """What an action's preview may reach: as for running it, but what it logs is not kept."""
+        return self._make_context(run, step, {}, lambda text: None)
+
+    def sessions(self) -> set[int]:
+        """The sessions of the processes of steps that run now."""
+        found = set()
+        for child in self._children.values():
+            pid = child.session if isinstance(child, Child) else child.pid()
+            if pid is not None:
+                found.add(pid)
+        return found
+
+    def secrets_of(self, run: str, step: str) -> list[str]:
+        """The secrets of a step that runs now, to mask its live output."""
+        return self._secrets.get((run, step), [])
+
+    async def perform(self, run: str, step: StepRun) -> Outcome:
+        """Run the step's rendered operation to its end, its timeout, or a cancellation (abort)."""
+        assert step.op is not None
+        try:
+            if "use" in step.op:
+                return await self._action(run, step)
+            return await self._shell(run, step)
+        except ActionFailed as error:
+            return Outcome("failed", str(error))
+        except OutcomeUnknown as error:
+            return Outcome(_doubt(step.effect), str(error))
+        except OpsdeckError as error:
+            return Outcome("failed", str(error), final=True)
+        except Exception as error:
+            logging.getLogger("opsdeck").exception("step %s of run %s broke", step.id, run)
+            return Outcome(_doubt(step.effect), f"it broke inside ({type(error).__name__}: {error});"
+                           " the engine's log has the details")
+
+    async def _shell(self, run: str, step: StepRun) -> Outcome:
+        op, attempt = step.op or {}, self.attempt(run, step.id, step.attempt)
+        env, secrets = {}, []
+        for name, value in (op.get("env") or {}).items():
+            env[name], secret = rendering.resolve(value)
+            secrets += [secret] if secret else []
+        stdin = None
+        if op.get("stdin") is not None:
+            text, secret = rendering.resolve(op["stdin"])
+            stdin = text.encode()
+            secrets += [secret] if secret else []
+        env |= {"OPSDECK_RUN": run, "OPSDECK_STEP": step.id, "OPSDECK_ATTEMPT": str(step.attempt)}
+        child = spawn(attempt, op["shell"], stdin=stdin, cwd=self._home,
+                      environ=environment(os.environ, scrub=self._system, extra=env),
+                      user=self._config.engine.steps_user if self._system else None)
+        key = (run, step.id)
+        self._children[key], self._secrets[key] = child, secrets
+        try:
+            why = await self._until_ended(child, step.spec.timeout)
+            return await self._ended(step, attempt, child.reap(), why, secrets)
+        finally:
+            if not self.closing:
+                self._children.pop(key, None)
+                self._secrets.pop(key, None)
+
+    async def _until_ended(self, child: Child, timeout: float) -> str | None:
+        """Wait for the leader; end the whole group at the timeout or on abort, and say so."""
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        loop.add_reader(child.pidfd, ended.set)
+        try:
+            await asyncio.wait_for(ended.wait(), timeout)
+            return None
+        except TimeoutError:
+            why = f"it took longer than its timeout of {timeout:g} s and was ended"
+        except asyncio.CancelledError:
+            if self.closing:
+                raise
+            why = "it was ended because the run was aborted"
+        finally:
+            loop.remove_reader(child.pidfd)
+        await _end(child, child.pidfd)
+        return why
+
+    async def _ended(self, step: StepRun, attempt: Attempt, code: int | None, why: str | None,
+                     secrets: list[str]) -> Outcome:
+        cap = self._config.engine.output_cap
+        small = _size(attempt.stdout) + _size(attempt.stderr) < 1 << 20
+        read = output.collect if small else _in_thread(output.collect)
+        kept, known = await _value(read(attempt.stdout, attempt.stderr, cap, secrets))
+        state: Literal["done", "failed", "unknown"] = "done"
+        error = why
+        if why is not None:
+            state = _doubt(step.effect)
+        elif code != 0 and not _expects_exit_code(step):
+            state, error = "failed", _exit_sentence(code, known["stderr"])
+        result = known.get("json")
+        return Outcome(state, error, code, result, kept, known)
+
+    async def _action(self, run: str, step: StepRun) -> Outcome:
+        op = step.op or {}
+        action = self._registry.get(op["use"])
+        if action is None:
+            return Outcome("failed", f"there is no action {op['use']}", final=True)
+        attempt = self.attempt(run, step.id, step.attempt)
+        attempt.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        log = attempt.stdout.open("a", encoding="utf-8", buffering=1)
+        with log:
+            secrets = {name: rendering.resolve({"secret": reference})[0]
+                       for name, reference in (op.get("secrets") or {}).items()}
+            context = self._make_context(run, step, secrets,
+                                         lambda text: print(mask(text, secrets.values()), file=log))
+            args = rendering.parse_args(action, op["with"], step.id)
+            try:
+                result = await asyncio.wait_for(action.run(context, args), step.spec.timeout)
+            except TimeoutError:
+                return self._logged(attempt, Outcome(_doubt(step.effect), (
+                    f"it took longer than its timeout of {step.spec.timeout:g} s")))
+            except asyncio.CancelledError:
+                if self.closing:
+                    raise
+                return self._logged(attempt, Outcome(_doubt(step.effect),
+                                                     "it was ended because the run was aborted"))
+            except ActionFailed as error:
+                return self._logged(attempt, Outcome("failed", str(error)))
+            except OutcomeUnknown as error:
+                return self._logged(attempt, Outcome(_doubt(step.effect), str(error)))
+            except OpsdeckError as error:
+                return self._logged(attempt, Outcome("failed", str(error)))
+        return self._logged(attempt, Outcome("done", result=msgspec.to_builtins(result)))
+
+    def _logged(self, attempt: Attempt, outcome: Outcome) -> Outcome:
+        kept, known = output.collect(attempt.stdout, attempt.stderr,
+                                     self._config.engine.output_cap, [])
+        known.pop("json", None)
+        return Outcome(outcome.state, outcome.error, None, outcome.result, kept, known,
+                       outcome.final)
+
+    async def adopt(self, run: str, step: StepRun) -> Outcome | Literal["never-started"] | None:
+        """Settle a shell attempt that an engine before this one left in flight.
+
+        Still alive: wait for it, no longer than its timeout from when it began. Ended: its exit
+        status is in its folder. "never-started": it is known not to have begun. None: nothing is
+        known (the machine went down, or the process was killed).
+        """
+        attempt = self.attempt(run, step.id, step.attempt)
+        key = (run, step.id)
+        self._children[key] = attempt
+        why = None
+        try:
+            deadline = (step.started or 0.0) + step.spec.timeout
+            why = await self._until_gone(attempt, deadline)
+        finally:
+            if not self.closing:
+                self._children.pop(key, None)
+        code = attempt.status()
+        if code is None and why is None:
+            started = attempt.pid() is not None or step.boot != self._boot
+            return None if started else "never-started"
+        try:
+            secrets = [rendering.resolve(v)[0] for v in rendering.secret_values(step.op or {})]
+        except ActionFailed:
+            state = "done" if code == 0 and why is None else "failed"
+            return Outcome(state if why is None else _doubt(step.effect), why, code, output={
+                "withheld": "its secrets can no longer be resolved, so it cannot be masked"})
+        return await self._ended(step, attempt, code, why, secrets)
+
+    async def _until_gone(self, attempt: Attempt, deadline: float) -> str | None:
+        loop = asyncio.get_running_loop()
+        left = deadline - time.time()
+        end = loop.time() + max(0.0, left)
+        try:
+            while attempt.alive():
+                if loop.time() >= end:
+                    await _end(attempt, None)
+                    return "it took longer than its timeout and was ended"
+                await asyncio.sleep(POLL)
+        except asyncio.CancelledError:
+            if self.closing:
+                raise
+            await _end(attempt, None)
+            return "it was ended because the run was aborted"
+        return None
+
+    async def probe(self, run: str, step: StepRun, op: Mapping[str, Any]) -> str:
+        """Ask a probe: "done", "not-done" or "unknown"."""
+        if "use" in op:
+            spec = StepRun(id=f"{step.id}-probe", spec=step.spec, op=dict(op), effect="none",
+                           attempt=step.attempt)
+            outcome = await self._action(run, spec)
+            return "done" if outcome.state == "done" else (
+                "not-done" if outcome.state == "failed" else "unknown")
+        asked = StepRun(id=f"{step.id}-probe", spec=step.spec, op=dict(op), effect="none",
+                        attempt=step.attempt)
+        outcome = await self.perform(run, asked)
+        return {0: "done", 1: "not-done"}.get(
+            -1 if outcome.exit_code is None else outcome.exit_code, "unknown")
+
+
+def _doubt(effect: Effect) -> Literal["failed", "unknown"]:
+    """What an attempt cut short is: a `once` step may have taken effect."""
+    return "unknown" if effect == "once" else "failed"
+
+
+def _expects_exit_code(step: StepRun) -> bool:
+    return step.spec.expect is not None and "exit_code" in step.spec.expect
+
+
+def _exit_sentence(code: int | None, stderr: str) -> str:
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        return f"it was ended by {name}"
+    last = output.harmless(stderr).strip().splitlines()
+    said = f": {last[-1][:200]}" if last else ""
+    return f"it exited with {code}{said}"
+
+
+async def _end(target: Child | Attempt, pidfd: int | None) -> None:
+    """TERM, a short grace, then KILL for everything that still holds the lock."""
+    attempt = target.attempt if isinstance(target, Child) else target
+    target.signal(signal.SIGTERM)
+    loop = asyncio.get_running_loop()
+    end = loop.time() + KILL_GRACE
+    while attempt.alive() and loop.time() < end:
+        await asyncio.sleep(POLL)
+    target.signal(signal.SIGKILL)
+    end = loop.time() + KILL_GRACE
+    while attempt.alive() and loop.time() < end:
+        target.signal(signal.SIGKILL)
+        await asyncio.sleep(POLL)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    return lambda *args: asyncio.to_thread(function, *args)
+
+
+async def _value(value: Any) -> Any:
+    return await value if asyncio.iscoroutine(value) else value

@@ -1,0 +1,187 @@
+"""Shell steps as processes that outlive the engine and can be found again.
+
+Each attempt has a folder. A lock file in it is locked before the fork and inherited by everything
+the step starts, so "the lock is held" means "something of it is alive", whoever asks. A two-line
+`sh` in front of the command writes its pid first and the exit status last: an engine that was
+killed meanwhile reads from the folder what its predecessor would have seen.
+
+    pid      the session's leader, written before the command starts
+    stdout, stderr                      raw output, 0600
+    status   the exit status, a number and a newline, written when the command ended
+    lock     held (flock) while any process of the attempt lives
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pwd
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import ActionFailed
+
+_SHIM = 'd=$1; shift; echo $$ >"$d/pid"; "$@"; s=$?; echo $s >"$d/status"; exit $s'
+KILL_GRACE = 2.0
+PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LOGNAME")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The folder of one attempt of one step."""
+
+    path: Path
+
+    @property
+    def stdout(self) -> Path:
+        return self.path / "stdout"
+
+    @property
+    def stderr(self) -> Path:
+        return self.path / "stderr"
+
+    def pid(self) -> int | None:
+        """The session's leader, or None if the attempt never started."""
+        return _number(self.path / "pid")
+
+    def status(self) -> int | None:
+        """The exit status, or None if the command has not ended (or was killed before it could)."""
+        return _number(self.path / "status")
+
+    def alive(self) -> bool:
+        """Whether any process of the attempt still lives."""
+        try:
+            fd = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def holders(self) -> list[int]:
+        """The processes that hold the lock file open, those that left the session too."""
+        lock = os.path.realpath(self.path / "lock")
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            with contextlib.suppress(OSError):
+                if any(os.readlink(fd) == lock for fd in (entry / "fd").iterdir()):
+                    found.append(int(entry.name))
+        return found
+
+    def signal(self, number: int) -> None:
+        """Send a signal to everything of the attempt that lives.
+
+        The group is signalled only while its leader is seen to hold the lock: a pid alone may have
+        been given to a stranger since.
+        """
+        holders = self.holders() if self.alive() else []
+        pid = self.pid()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if pid in holders:
+                os.killpg(pid, number)
+        for other in holders:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(other, number)
+
+
+def _number(path: Path) -> int | None:
+    try:
+        text = path.read_text()
+    except OSError:
+        return None
+    return int(text) if text.endswith("\n") and text.strip().lstrip("-").isdigit() else None
+
+
+@dataclass
+class Child:
+    """A started attempt whose leader is our child: `pidfd` becomes readable when it ends."""
+
+    attempt: Attempt
+    process: subprocess.Popen[bytes]
+    pidfd: int
+
+    @property
+    def session(self) -> int:
+        return self.process.pid
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process group, and to whatever left it but holds the lock."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, number)
+        self.attempt.signal(number)
+
+    def reap(self) -> int:
+        """The leader has ended: end what is left of its group, then take its exit status.
+
+        In this order, because the group's number is ours only until the leader is waited for.
+        """
+        self.signal(signal.SIGKILL)
+        code = self.process.wait()
+        os.close(self.pidfd)
+        return code
+
+
+def spawn(attempt: Attempt, argv: Sequence[str] | str, *, environ: Mapping[str, str],
+          stdin: bytes | None, cwd: Path, user: str | None = None) -> Child:
+    """Start a command in a session of its own. A string runs in `sh`.
+
+    Raises ActionFailed if it cannot be started: then nothing ran.
+    """
+    attempt.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    command = ["/bin/sh", "-c", argv] if isinstance(argv, str) else list(argv)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    lock = os.open(attempt.path / "lock", flags, 0o600)
+    files = [os.open(p, flags | os.O_TRUNC | os.O_APPEND, 0o600)
+             for p in (attempt.stdout, attempt.stderr)]
+    source = _stdin(stdin)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        owner = pwd.getpwnam(user) if user else None
+        if owner is not None:
+            os.chown(attempt.path, owner.pw_uid, owner.pw_gid)
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", _SHIM, "step", str(attempt.path), *command],
+            stdin=source, stdout=files[0], stderr=files[1], env=dict(environ), cwd=cwd,
+            pass_fds=(lock,), start_new_session=True,
+            user=owner.pw_uid if owner else None, group=owner.pw_gid if owner else None,
+            extra_groups=[] if owner else None)
+        return Child(attempt, process, os.pidfd_open(process.pid))
+    except BlockingIOError:
+        raise ActionFailed("another process already runs this attempt",
+                           where=str(attempt.path)) from None
+    except (OSError, KeyError, ValueError) as error:
+        raise ActionFailed(f"the command could not be started: {error}") from error
+    finally:
+        for fd in (lock, source, *files):
+            os.close(fd)
+
+
+def _stdin(data: bytes | None) -> int:
+    """A descriptor to read `data` from; a memory file, so that no secret touches the disk."""
+    if data is None:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.memfd_create("stdin", os.MFD_CLOEXEC)
+    os.write(fd, data)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def environment(base: Mapping[str, str], *, scrub: bool, extra: Mapping[str, str]) -> dict[str, str]:
+    """What a step sees: everything, or (a system engine) only what names no secret, plus `extra`."""
+    kept = {k: v for k, v in base.items() if not scrub or k in PASSED_ON}
+    return {"PATH": "/usr/local/bin:/usr/bin:/bin", **kept, **extra}
+
+
+def boot_id() -> str:
+    """Changes at each boot of the machine: files of an earlier boot may have been lost."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

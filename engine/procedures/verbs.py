@@ -1,0 +1,268 @@
+"""What people may do to a run: each verb checks who, and that the run is still what they saw."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from engine.api import wire
+from engine.api.backend import Caller, Verb
+from engine.errors import Conflict, JournalError, NotFound, NotPermitted, UsageError
+from engine.journal.emergency import Emergency
+from engine.journal.events import Actor, NewEvent
+from engine.procedures.approvals import confirmed, counting
+from engine.procedures.decide import asks, waiting_steps
+from engine.procedures.executor import Executor, Live
+from engine.procedures.run import StepRun
+from engine.procedures.views import preview_state
+
+log = logging.getLogger("opsdeck")
+JOURNAL_PATIENCE = 1.0
+ABORT_PATIENCE = 6.0
+OPERATES = frozenset({"operator", "admin"})
+APPROVES = frozenset({"approver", "admin"})
+Handler = Callable[["Verbs", Caller, Live, wire.Act], Awaitable[list[NewEvent]]]
+
+
+def actor_of(caller: Caller) -> Actor:
+    return Actor(caller.user, caller.uid, caller.origin)
+
+
+class Verbs:
+    """Carries out verbs. `page` is called with a sentence when somebody breaks the glass."""
+
+    def __init__(self, executor: Executor, emergency: Emergency, page: Callable[[str, Live], None]
+                 ) -> None:
+        self._executor = executor
+        self._emergency = emergency
+        self._page = page
+
+    async def act(self, caller: Caller, live: Live, verb: Verb, act: wire.Act) -> None:
+        """Raises NotPermitted, NotFound, UsageError, Conflict or JournalError; then nothing was done."""
+        if verb == "abort":
+            await self._abort(caller, live, act)
+            return
+        async with live.lock:
+            if live.progress.finished:
+                raise Conflict(f"run {live.progress.id} has ended: {live.progress.state}",
+                               hint=f"opsdeck show {live.progress.id} tells how it went")
+            events = await _HANDLERS[verb](self, caller, live, act)
+            await self._executor.advance(live, events)
+
+    def _event(self, caller: Caller, live: Live, kind: str, step: StepRun | None = None,
+               **data: Any) -> NewEvent:
+        return self._executor.event(
+            live.progress.id, kind, actor_of(caller), step=step.id if step else None,
+            attempt=step.attempt if step else None, **{k: v for k, v in data.items() if v is not None})
+
+    async def _confirm(self, caller: Caller, live: Live, act: wire.Act) -> list[NewEvent]:
+        _need(caller, OPERATES, "confirm")
+        step = _step(live, act, lambda s: s.state == "waiting" and s.wanted.confirm != "none",
+                     "waits for a confirmation")
+        _same(step, act)
+        if step.wanted.confirm == "typed" and act.text != step.wanted.expected:
+            raise UsageError(f"the text typed is not {step.wanted.expected!r}",
+                             where=f"step {step.id}", hint=f"type {step.wanted.expected} to go on")
+        await self._world_unchanged(live, step, act)
+        return [self._event(caller, live, "gate.confirmed", step, digest=step.digest, text=act.text)]
+
+    async def _world_unchanged(self, live: Live, step: StepRun, act: wire.Act) -> None:
+        """Read the state again just before acting: it must be what the dialog stated."""
+        if act.seen_state is None:
+            return
+        now = await preview_state(self._executor, live.progress, step)
+        if now is not None and now.state != act.seen_state:
+            raise Conflict(f"the state has changed since you looked: {now.now}",
+                           where=f"step {step.id}", hint="look again and decide anew")
+
+    async def _approve(self, caller: Caller, live: Live, act: wire.Act) -> list[NewEvent]:
+        step = _step(live, act, lambda s: s.state == "waiting" and s.wanted.approvals is not None,
+                     "waits for an approval")
+        rule = step.wanted.approvals
+        assert rule is not None
+        if act.break_glass:
+            return self._break_glass(caller, live, step, act)
+        if not caller.roles & set(rule.roles):
+            raise NotPermitted(f"{caller.user} has none of the roles that may approve this",
+                               where=f"step {step.id}", hint=f"wanted: {', '.join(rule.roles)}")
+        if rule.not_initiator and caller.uid == live.progress.initiator.uid:
+            raise NotPermitted(f"{caller.user} started this run, and its approval wants another "
+                               "person", where=f"step {step.id}")
+        _same(step, act)
+        now = self._executor.clock()
+        have = counting(step.approvals, rule=rule, initiator_uid=live.progress.initiator.uid,
+                        digest=step.digest, now=now)
+        if any(a.uid == caller.uid for a in have):
+            raise Conflict(f"{caller.user} has approved this already; the same person counts once",
+                           where=f"step {step.id}",
+                           hint=f"{rule.min - len(have)} more approval(s) by others are wanted")
+        return [self._event(caller, live, "gate.approved", step, digest=step.digest)]
+
+    def _break_glass(self, caller: Caller, live: Live, step: StepRun,
+                     act: wire.Act) -> list[NewEvent]:
+        allowed = set(self._executor.config.policy.break_glass)
+        if not caller.roles & allowed:
+            raise NotPermitted(f"{caller.user} may not break the glass", where=f"step {step.id}",
+                               hint="policy.break_glass in opsdeck.yaml names the roles that may")
+        if not act.reason:
+            raise UsageError("breaking the glass wants a reason", where=f"step {step.id}",
+                             hint="approve --break-glass 'why'")
+        _same(step, act)
+        self._page(f"{caller.user} opened the gate of step {step.id} alone: {act.reason}", live)
+        return [self._event(caller, live, "gate.approved", step, digest=step.digest,
+                            break_glass=act.reason, review="due")]
+
+    async def _reject(self, caller: Caller, live: Live, act: wire.Act) -> list[NewEvent]:
+        step = _step(live, act, lambda s: s.state == "waiting" and not s.wanted.nothing,
+                     "waits for an answer that could be rejected")
+        roles = set(step.wanted.approvals.roles) if step.wanted.approvals else set()
+        _need(caller, OPERATES | APPROVES | roles, "reject")
+        return [self._event(caller, live, "gate.rejected", step, reason=act.reason)]
+
+    async def _answer(self, caller: Caller, live: Live, act: wire.Act) -> list[NewEvent]:
+        _need(caller, OPERATES, "answer")
+        step = _step(live, act, lambda s: s.state == "waiting" and s.kind == "manual",
+                     "waits for an answer")
+        _gate_open(live, step, self._executor.clock())
+        if not (act.text or "").strip():
+            raise UsageError("an answer cannot be empty", where=f"step {step.id}")
+        if act.digest is not None:
+            _same(step, act)
+        outcome = self._executor.answered(live.progress, step, (act.text or "").strip())
+        return [self._event(caller, live, "step.outcome", step, **outcome.data(), answered=True)]
+
+    async def _settle(self, caller: Caller, live: Live, act: wire.Act) -> list[NewEvent]:
+        _need(caller, OPERATES, "settle")
+        step = _step(live, act, lambda s: s.state == "unknown", "has an unknown outcome")
+        if act.text not in ("done", "not-done"):
+            raise UsageError("settle takes done or not-done", where=f"step {step.id}",
+                             hint="done: the effect is there; not-done: it is not, so the step is "
+                                  "tried again behind its gates")
+        return [self._event(caller, live, "step.settled", step, verdict=act.text, how="person",
+                            note=act.reason)]
+
+    async def _retry(self, caller: Caller, live: Live, act: wire.Act) -> list[NewEvent]:
+        _need(caller, OPERATES, "retry")
+        step = _step(live, act, lambda s: asks(live.progress, s), "failed and waits to be retried")
+        return [self._event(caller, live, "step.retry", step)]
+
+    async def _skip(self, caller: Caller, live: Live, act: wire.Act) -> list[NewEvent]:
+        _need(caller, OPERATES, "skip")
+        step = _step(live, act, lambda s: s.state in ("planned", "waiting")
+                     or asks(live.progress, s), "can be skipped now")
+        if not (step.spec.skippable or step.undo_of):
+            raise NotPermitted(f"step {step.id} may not be skipped",
+                               hint="only steps that say skippable: true may be")
+        if not act.reason:
+            raise UsageError("skipping wants a reason", where=f"step {step.id}",
+                             hint="skip RUN STEP --reason 'why'")
+        return [self._event(caller, live, "step.skipped", step, reason=act.reason)]
+
+    async def _pause(self, caller: Caller, live: Live, act: wire.Act) -> list[NewEvent]:
+        _need(caller, OPERATES, "pause")
+        if live.progress.paused:
+            raise Conflict(f"run {live.progress.id} is paused already")
+        return [self._event(caller, live, "run.paused", reason=act.reason)]
+
+    async def _resume(self, caller: Caller, live: Live, act: wire.Act) -> list[NewEvent]:
+        _need(caller, OPERATES, "resume")
+        if not live.progress.paused:
+            raise Conflict(f"run {live.progress.id} is not paused",
+                           hint="a run resumes by itself after a restart of the engine")
+        return [self._event(caller, live, "run.resumed")]
+
+    async def _abort(self, caller: Caller, live: Live, act: wire.Act) -> None:
+        """The safe direction: stop what runs first, then record it, in the journal or beside it."""
+        _need(caller, OPERATES | APPROVES, "abort")
+        run = live.progress
+        if run.finished:
+            raise Conflict(f"run {run.id} has ended: {run.state}")
+        event = self._event(caller, live, "run.abort", rollback=act.rollback or None,
+                            reason=act.reason)
+        live.stopping = not act.rollback
+        live.pending.append(event)
+        for job in list(live.jobs.values()):
+            job.cancel()
+        recording = asyncio.create_task(self._record_abort(live))
+        done, _ = await asyncio.wait({recording}, timeout=JOURNAL_PATIENCE)
+        if not done or not recording.result():
+            self._to_emergency(event)
+            live.emergency = True
+            live.wake.set()
+        deadline = asyncio.get_running_loop().time() + ABORT_PATIENCE
+        while not (live.progress.finished or live.emergency or act.rollback) and (
+                asyncio.get_running_loop().time() < deadline):
+            await asyncio.sleep(0.02)
+
+    async def _record_abort(self, live: Live) -> bool:
+        try:
+            await self._executor.commit(live, [])
+        except JournalError:
+            return False
+        return True
+
+    def _to_emergency(self, event: NewEvent) -> None:
+        try:
+            self._emergency.record(event)
+        except JournalError as error:
+            log.critical("abort of run %s by %s is recorded nowhere else: %s", event.run,
+                         event.actor.user, error)
+
+
+def _need(caller: Caller, roles: frozenset[str] | set[str], verb: str) -> None:
+    if not caller.roles & roles:
+        raise NotPermitted(f"{caller.user} may not {verb}",
+                           hint=f"wanted: {' or '.join(sorted(roles))}; roles are set in opsdeck.yaml")
+
+
+def _step(live: Live, act: wire.Act, fits: Callable[[StepRun], bool], what: str) -> StepRun:
+    """The step meant: the one named, or the only one that fits."""
+    run = live.progress
+    if act.step is not None:
+        step = run.steps.get(act.step)
+        if step is None:
+            raise NotFound(f"run {run.id} has no step {act.step}",
+                           hint="its steps: " + ", ".join(run.steps))
+        if not fits(step):
+            raise Conflict(f"step {step.id} is {step.state}; it is not one that {what}",
+                           where=f"run {run.id}", hint=_waiting_hint(live))
+        return step
+    fitting = [s for s in run.steps.values() if fits(s)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if not fitting:
+        raise Conflict(f"no step of run {run.id} {what}", hint=_waiting_hint(live))
+    raise UsageError(f"{len(fitting)} steps fit; name one",
+                     hint="one of " + ", ".join(s.id for s in fitting))
+
+
+def _waiting_hint(live: Live) -> str:
+    waiting = waiting_steps(live.progress)
+    return "it waits at " + ", ".join(s.id for s in waiting) if waiting else "nothing waits now"
+
+
+def _same(step: StepRun, act: wire.Act) -> None:
+    """The answer must be to what is asked now: document, parameters, command, step and attempt."""
+    if act.digest != step.digest:
+        raise Conflict("what was shown is not what would run now" if act.digest else
+                       "the answer does not say what was shown", where=f"step {step.id}",
+                       hint=f"now: {step.command}; look again and decide anew")
+
+
+def _gate_open(live: Live, step: StepRun, now: float) -> None:
+    wanted = step.wanted
+    if not confirmed(wanted, step.confirmation, step.digest, now):
+        raise Conflict("this step wants its confirmation first", where=f"step {step.id}")
+    if wanted.approvals is not None:
+        have = counting(step.approvals, rule=wanted.approvals, now=now, digest=step.digest,
+                        initiator_uid=live.progress.initiator.uid)
+        if len(have) < wanted.approvals.min and not any(a.break_glass for a in have):
+            raise Conflict("this step wants its approvals first", where=f"step {step.id}")
+
+
+_HANDLERS: dict[str, Handler] = {
+    "confirm": Verbs._confirm, "approve": Verbs._approve, "reject": Verbs._reject,
+    "answer": Verbs._answer, "settle": Verbs._settle, "retry": Verbs._retry, "skip": Verbs._skip,
+    "pause": Verbs._pause, "resume": Verbs._resume}

@@ -1,0 +1,184 @@
+"""A run as people and programs see it: the wire's RunView, and the sentence for what comes next."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from engine.api import wire
+from engine.errors import OpsdeckError
+from engine.procedures import expressions, rendering
+from engine.procedures.actions import Preview
+from engine.procedures.approvals import confirmed, counting
+from engine.procedures.attempts import Outcome
+from engine.procedures.decide import asks, current_state, waiting_steps
+from engine.procedures.executor import Executor, Live
+from engine.procedures.output import harmless
+from engine.procedures.run import RunProgress, StepRun
+
+PREVIEW_PATIENCE = 1.5
+
+
+async def preview_state(executor: Executor, run: RunProgress, step: StepRun) -> Preview | None:
+    """What the world is now and will be, for a step that waits; None where the action cannot tell.
+
+    Raises OpsdeckError when it cannot be read.
+    """
+    op = step.op or {}
+    action = executor.registry.get(op["use"]) if "use" in op else None
+    if action is None or action.preview is None:
+        return None
+    context = executor.performer.context(run.id, step)
+    args = rendering.parse_args(action, op["with"], step.id)
+    return await asyncio.wait_for(action.preview(context, args), PREVIEW_PATIENCE)
+
+
+async def run_view(executor: Executor, run: RunProgress, live: Live | None = None) -> wire.RunView:
+    """The whole run; reads the world once for each action that waits for a person."""
+    previews: dict[str, wire.Preview] = {}
+    for step in waiting_steps(run):
+        shown = await _preview(executor, run, step)
+        if shown is not None:
+            previews[step.id] = shown
+    unrecorded = live.unrecorded if live else {}
+    steps = [_step(executor, run, s, previews.get(s.id), unrecorded.get(s.id))
+             for s in run.steps.values()]
+    state = current_state(run)
+    nexts = [n for n in [live.problem if live else None, next_sentence(run)] if n]
+    if live is not None and live.emergency:
+        state = "aborted"
+        nexts.insert(0, "aborted; the journal cannot be written, so it is recorded in the "
+                        "emergency journal until it can")
+    return wire.RunView(
+        id=run.id, procedure=run.document.id, state=state, steps=steps, title=run.document.title,
+        by=run.initiator.user, started=run.started, ended=run.ended, at=executor.clock(),
+        params=run.params, service=run.service, revision=run.n, unisolated=run.unisolated,
+        review=run.review, next="; ".join(nexts) or None, document_sha256=run.sha256,
+        reason=run.reason)
+
+
+async def _preview(executor: Executor, run: RunProgress, step: StepRun) -> wire.Preview | None:
+    if step.state != "waiting":
+        return None
+    try:
+        seen = await preview_state(executor, run, step)
+    except (OpsdeckError, TimeoutError) as error:
+        text = error.message if isinstance(error, OpsdeckError) else "no answer in time"
+        return wire.Preview(now=f"cannot be read: {text}", after="", read_at=executor.clock())
+    if seen is None:
+        return None
+    return wire.Preview(now=seen.now, after=seen.after, read_at=executor.clock(), state=seen.state)
+
+
+def summary(run: RunProgress, live: Live | None = None) -> wire.RunSummary:
+    """One line of the list of runs."""
+    steps = run.plain_steps()
+    current = [s.id for s in run.steps.values() if s.state in ("intent", "waiting", "unknown")]
+    state = "aborted" if live is not None and live.emergency else current_state(run)
+    return wire.RunSummary(
+        id=run.id, procedure=run.document.id, title=run.document.title, state=state,
+        by=run.initiator.user, started=run.started, ended=run.ended, service=run.service,
+        steps_done=sum(s.satisfied or s.state == "undone" for s in steps), steps_total=len(steps),
+        next=next_sentence(run), step=current[0] if current else None)
+
+
+def _step(executor: Executor, run: RunProgress, step: StepRun, preview: wire.Preview | None,
+          unrecorded: Outcome | None) -> wire.StepView:
+    spec = step.spec
+    state, error = step.state, step.error
+    if unrecorded is not None and state == "intent":
+        state, error = "unknown", "it ended, and its outcome cannot be recorded yet"
+    command = step.command if step.command is not None else template(step)
+    return wire.StepView(
+        id=step.id, title=spec.title, state=state, attempt=step.attempt, exit_code=step.exit_code,
+        stdout=harmless(step.stdout), result=step.result, by=step.by, started=step.started,
+        ended=step.ended, kind=step.kind, command=harmless(command),
+        effect=step.effect if step.op else rendering.effect_of(spec, executor.registry),
+        undo=_undo(executor, run, step), irreversible=spec.irreversible,
+        error=None if error is None else harmless(error), gate=_gate(executor, run, step),
+        preview=preview, skippable=spec.skippable, output_bytes=step.output.get("bytes", 0),
+        output_file=step.output.get("file"), reason=step.reason, undo_of=step.undo_of)
+
+
+def template(step: StepRun) -> str:
+    """What a step that is not ready yet will be rendered from."""
+    spec = step.spec
+    if spec.use:
+        return f"{spec.use} " + " ".join(f"{k}={v}" for k, v in spec.with_.items())
+    if spec.manual is not None:
+        return spec.manual
+    return spec.shell if isinstance(spec.shell, str) else " ".join(spec.shell or [])
+
+
+def _undo(executor: Executor, run: RunProgress, step: StepRun) -> str | None:
+    undo = step.spec.undo
+    if undo is None:
+        return None
+    try:
+        names = rendering.context(run, executor.home)
+        return rendering.render_operation(undo, names, executor.registry, where=step.id,
+                                          service=run.service).command
+    except OpsdeckError:
+        if undo.use:
+            return f"{undo.use} " + " ".join(f"{k}={v}" for k, v in undo.with_.items())
+        return undo.shell if isinstance(undo.shell, str) else " ".join(undo.shell or [])
+
+
+def _gate(executor: Executor, run: RunProgress, step: StepRun) -> wire.Gate | None:
+    """What the step waits for now; the confirmation comes before approvals, answers last."""
+    if step not in waiting_steps(run):
+        return None
+    if step.state == "unknown":
+        return wire.Gate("settle", step.digest, "Did it take effect? done or not-done",
+                         since=step.ended)
+    if step.state == "failed":
+        verbs = "retry, skip or abort" if step.spec.skippable or step.undo_of else "retry or abort"
+        return wire.Gate("failed", step.digest, f"It failed: {verbs}", since=step.ended)
+    wanted, now = step.wanted, executor.clock()
+    rule = wanted.approvals
+    approvals: list[str] = []
+    if rule is not None:
+        approvals = [a.user for a in counting(step.approvals, rule=rule, digest=step.digest, now=now,
+                                              initiator_uid=run.initiator.uid)]
+    fields: dict[str, Any] = {"digest": step.digest, "since": step.ready_at,
+                              "approvals": approvals, "expires": step.expires}
+    if rule is not None:
+        fields |= {"approvals_needed": rule.min, "roles": rule.roles,
+                   "not_initiator": rule.not_initiator}
+    if not confirmed(wanted, step.confirmation, step.digest, now):
+        if wanted.confirm == "typed":
+            return wire.Gate(kind="typed", prompt=f"Type {wanted.expected} to run it",
+                             expected=wanted.expected, **fields)
+        return wire.Gate(kind="confirm", prompt="Run it?", **fields)
+    if rule is not None and len(approvals) < rule.min:
+        left = rule.min - len(approvals)
+        who = f"{left} {'person' if left == 1 else 'people'} with the role {' or '.join(rule.roles)}"
+        other = ", not the one who started it" if rule.not_initiator else ""
+        return wire.Gate(kind="approval", prompt=f"Wants the approval of {who}{other}", **fields)
+    return wire.Gate(kind="answer", prompt=step.command or "", **fields)
+
+
+def next_sentence(run: RunProgress) -> str | None:
+    """What a person must do next, in one sentence; None when nobody must do anything."""
+    waiting = waiting_steps(run)
+    if run.finished:
+        return None
+    if run.paused:
+        return "paused: resume it to go on"
+    if not waiting:
+        return None
+    step = waiting[0]
+    more = f" (and {len(waiting) - 1} more)" if len(waiting) > 1 else ""
+    if step.state == "unknown":
+        return f"say whether {step.id} took effect: done or not-done{more}"
+    if step.state == "failed":
+        return f"{step.id} failed: retry it or abort{more}"
+    if step.wanted.confirm == "typed" and step.confirmation is None:
+        return f"type {step.wanted.expected} to run {step.id}{more}"
+    if step.wanted.confirm == "yes" and step.confirmation is None:
+        return f"confirm {step.id}{more}"
+    if step.wanted.approvals is not None and step.kind != "manual":
+        return f"approve {step.id}{more}"
+    if step.wanted.approvals is not None and len(step.approvals) < step.wanted.approvals.min:
+        return f"approve {step.id}{more}"
+    return f"answer {step.id}: {step.command}{more}"
