@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from engine.api.params import is_reference
 from engine.errors import OpsdeckError
-from engine.procedures.secrets import is_reference
 
 LIMIT = 65536   # bytes: larger is surely not the secret that was meant
 TIMEOUT = 30.0  # seconds a `command:` may take

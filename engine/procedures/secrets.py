@@ -6,7 +6,6 @@ reference is journaled, hashed and shown; the value exists from the start of an 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -98,11 +97,3 @@ def mask(text: str, secrets: Iterable[str]) -> str:
     masker = Masker(secrets)
     data = text.encode("utf-8", "surrogateescape")
     return (masker.feed(data) + masker.flush()).decode("utf-8", "surrogateescape")
-
-
-_REFERENCE = re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:/.*|command:\s*\S.*)\Z", re.DOTALL)
-
-
-def is_reference(text: object) -> bool:
-    """Whether it is `env:NAME`, `file:/absolute/path` or `command:PROGRAM ARGUMENTS`."""
-    return isinstance(text, str) and "\0" not in text and bool(_REFERENCE.match(text))
