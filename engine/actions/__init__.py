@@ -1,0 +1,22 @@
+"""The actions that come with Opsdeck, one file per family.
+
+`register` adds them to a registry, as an entry point of the group `opsdeck.actions` does with a
+third party's. What an action needs beyond the fields of `Context` it takes from `Context.extra`:
+
+    config     engine.config.Config     public URLs of gateways, webhooks by level
+
+and a header that is a secret from `Context.secrets`, by the name of the run's parameter.
+"""
+
+from __future__ import annotations
+
+from engine.procedures.actions import Registry
+
+
+def register(registry: Registry) -> None:
+    """Add every built-in action."""
+    from engine.actions import http, metrics, notify, service, traffic
+
+    for family in (http, metrics, notify, service, traffic):
+        for action in family.ACTIONS:
+            registry.add(action)

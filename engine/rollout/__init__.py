@@ -1,0 +1,1 @@
+"""Moving traffic between the versions of a model."""

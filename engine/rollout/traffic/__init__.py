@@ -1,0 +1,1 @@
+"""How traffic is read and shifted: the port (`router`) and its adapters, one file each."""

@@ -1,0 +1,137 @@
+"""The embedded gateway as a router: its admin API over a Unix socket that only the engine's uid
+may use.
+
+    GET  /weights                                      the split, see `_traffic`
+    PUT  /weights  {"weights", "lease_s", "if_revision"}   200 the new split; 4xx a refusal
+    POST /lease    {"lease_s"}                             200 the split with its lease renewed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import ActionFailed, NotFound, OutcomeUnknown
+from engine.rollout.traffic.router import Traffic
+from engine.rollout.traffic.sending import Sending
+
+if TYPE_CHECKING:
+    import httpx
+
+TIMEOUT = 5.0
+
+
+class GatewayRouter:
+    """Satisfies DetailedRouter. `sockets`: the admin socket of each service's gateway."""
+
+    def __init__(self, sockets: Mapping[str, Path], timeout_s: float = TIMEOUT) -> None:
+        self._sockets = sockets
+        self._timeout = timeout_s
+
+    async def read(self, service: str) -> dict[str, float]:
+        return (await self.traffic(service)).weights
+
+    async def traffic(self, service: str) -> Traffic:
+        return self._split(service, await self._call(service, "GET", "/weights", None))
+
+    async def shift(self, service: str, weights: Mapping[str, float],
+                    lease_s: float | None = None) -> dict[str, float]:
+        """Set the whole split. Variants not named get nothing."""
+        return await self._put(service, {"weights": dict(weights), "lease_s": lease_s})
+
+    async def shift_from(self, seen: Traffic, service: str, weights: Mapping[str, float],
+                         lease_s: float | None = None) -> dict[str, float]:
+        """Set the whole split if it is still the one that was `seen`, by its revision."""
+        return await self._put(service, {"weights": dict(weights), "lease_s": lease_s,
+                                         "if_revision": seen.revision})
+
+    async def renew(self, service: str, lease_s: float) -> Traffic:
+        """Let the lease run for `lease_s` seconds from now."""
+        return self._split(service, await self._call(service, "POST", "/lease",
+                                                     {"lease_s": lease_s}))
+
+    async def _put(self, service: str, body: dict[str, Any]) -> dict[str, float]:
+        return self._split(service, await self._call(service, "PUT", "/weights", body)).weights
+
+    async def _call(self, service: str, method: str, path: str, body: Any) -> Any:
+        import httpx
+
+        socket = self._sockets.get(service)
+        if socket is None:
+            raise NotFound(f"{service} has no gateway in the config.",
+                           hint="Give it one under services in opsdeck.yaml.")
+        transport = httpx.AsyncHTTPTransport(uds=str(socket), verify=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway",
+                                     timeout=self._timeout) as client:
+            sending = Sending()
+            try:
+                answer = await client.request(method, path, json=body,
+                                              extensions={"trace": sending.trace})
+            except httpx.TransportError as error:
+                if not sending.begun:
+                    raise ActionFailed(
+                        f"The gateway of {service} does not answer ({_kind(error)}); nothing was "
+                        "changed.", where=str(socket),
+                        hint="If it is down, the runbook gateway-down brings it back.") from error
+                if method == "GET":
+                    raise ActionFailed(
+                        f"The gateway of {service} broke off while it was being read "
+                        f"({_kind(error)}).", where=str(socket)) from error
+                raise OutcomeUnknown(
+                    f"The gateway of {service} was asked to change its traffic and did not say "
+                    f"whether it did ({_kind(error)}).", where=str(socket),
+                    hint="Read the weights before you go on.") from error
+        return _content(service, method, answer)
+
+    def _split(self, service: str, body: Any) -> Traffic:
+        try:
+            traffic, owner = _traffic(body), body["service"]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise OutcomeUnknown(f"The gateway of {service} gave an answer that is not a split.",
+                                 where=str(self._sockets[service])) from error
+        if owner != service:
+            raise ActionFailed(f"This admin socket belongs to {owner}, not to {service}.",
+                               where=str(self._sockets[service]),
+                               hint="Correct the gateway's socket in opsdeck.yaml.")
+        return traffic
+
+
+def _content(service: str, method: str, answer: httpx.Response) -> Any:
+    """The JSON of a good answer; refusals become ActionFailed with the gateway's own words."""
+    if answer.status_code >= 500 and method != "GET":
+        raise OutcomeUnknown(f"The gateway of {service} failed while it changed its traffic "
+                             f"({answer.status_code}): {_message(answer)}",
+                             hint="Read the weights before you go on.")
+    if answer.status_code >= 400:
+        raise ActionFailed(f"The gateway of {service} refused ({answer.status_code}): "
+                           f"{_message(answer)}")
+    try:
+        return answer.json()
+    except ValueError:
+        return None
+
+
+def _message(answer: httpx.Response) -> str:
+    try:
+        body = answer.json()
+    except ValueError:
+        return answer.text.strip()[:200] or "it did not say why"
+    if isinstance(body, dict):
+        words = [str(body[key]) for key in ("message", "error", "hint") if body.get(key)]
+        return " ".join(words) or "it did not say why"
+    return str(body)[:200]
+
+
+def _traffic(body: Any) -> Traffic:
+    lease = body.get("lease")
+    left = None if lease is None else lease["expires_in_s"]
+    revision = body.get("revision")
+    return Traffic(
+        weights={str(name): float(weight) for name, weight in body["weights"].items()},
+        champion=body.get("champion"), revision=None if revision is None else int(revision),
+        lease_s=None if left is None else float(left))
+
+
+def _kind(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,50 @@
+"""The port to whatever splits a service's traffic.
+
+The least that an adapter offers is `Router` (`engine.procedures.actions`): weights in percent by
+variant, read and set atomically. One that knows more (which variant is the champion, a revision to
+guard against two writers, a lease) also satisfies `DetailedRouter`. What every adapter raises:
+
+    ActionFailed     nothing was changed: nobody answered, or the change was refused
+    OutcomeUnknown   the request was sent and no answer came back
+    NotFound         the adapter does not route this service
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from engine.procedures.actions import Router
+
+__all__ = ["DetailedRouter", "Router", "Traffic", "read_traffic"]
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """A service's split. `weights` in percent; `lease_s` is how many seconds are left until all
+    traffic goes back to the champion, None without a lease; `revision` changes with each change."""
+
+    weights: dict[str, float]
+    champion: str | None = None
+    revision: int | None = None
+    lease_s: float | None = None
+
+
+@runtime_checkable
+class DetailedRouter(Router, Protocol):
+    async def traffic(self, service: str) -> Traffic:
+        """The split with what else is known of it."""
+        ...
+
+    async def shift_from(self, seen: Traffic, service: str, weights: Mapping[str, float],
+                         lease_s: float | None = None) -> dict[str, float]:
+        """As `shift`, refused with ActionFailed if the split is no longer the one `seen`."""
+        ...
+
+
+async def read_traffic(router: Router, service: str) -> Traffic:
+    """The split, with as much as this router knows of it."""
+    if isinstance(router, DetailedRouter):
+        return await router.traffic(service)
+    return Traffic(weights=dict(await router.read(service)))
