@@ -1,9 +1,11 @@
 """The embedded gateway as a router: its admin API over a Unix socket that only the engine's uid
 may use.
 
-    GET  /weights                                      the split, see `_traffic`
-    PUT  /weights  {"weights", "lease_s", "if_revision"}   200 the new split; 4xx a refusal
+    GET  /weights                                          200 the split, see `_traffic`
+    PUT  /weights  {"weights", "lease_s", "if_revision"}   200 the new split
     POST /lease    {"lease_s"}                             200 the split with its lease renewed
+
+A refusal is 4xx or 500 with {"error", "code", "hint"}.
 """
 
 from __future__ import annotations
@@ -33,7 +35,11 @@ class GatewayRouter:
         return (await self.traffic(service)).weights
 
     async def traffic(self, service: str) -> Traffic:
-        return self._split(service, await self._call(service, "GET", "/weights", None))
+        body = await self._call(service, "GET", "/weights", None)
+        try:
+            return self._split(service, body)
+        except OutcomeUnknown as error:
+            raise ActionFailed(error.message, where=error.where) from error
 
     async def shift(self, service: str, weights: Mapping[str, float],
                     lease_s: float | None = None) -> dict[str, float]:
@@ -98,39 +104,28 @@ class GatewayRouter:
 
 
 def _content(service: str, method: str, answer: httpx.Response) -> Any:
-    """The JSON of a good answer; refusals become ActionFailed with the gateway's own words."""
-    if answer.status_code >= 500 and method != "GET":
-        raise OutcomeUnknown(f"The gateway of {service} failed while it changed its traffic "
-                             f"({answer.status_code}): {_message(answer)}",
-                             hint="Read the weights before you go on.")
-    if answer.status_code >= 400:
-        raise ActionFailed(f"The gateway of {service} refused ({answer.status_code}): "
-                           f"{_message(answer)}")
-    try:
-        return answer.json()
-    except ValueError:
-        return None
-
-
-def _message(answer: httpx.Response) -> str:
+    """The JSON of a good answer. A refusal becomes ActionFailed with the gateway's own words; an
+    error after which nobody can say what is in force becomes OutcomeUnknown."""
     try:
         body = answer.json()
     except ValueError:
-        return answer.text.strip()[:200] or "it did not say why"
-    if isinstance(body, dict):
-        words = [str(body[key]) for key in ("message", "error", "hint") if body.get(key)]
-        return " ".join(words) or "it did not say why"
-    return str(body)[:200]
+        body = None
+    if answer.is_success:
+        return body
+    said = body if isinstance(body, dict) else {}
+    message = f"{said.get('error') or 'It did not say why.'} ({answer.status_code})"
+    refused = answer.is_client_error or said.get("code") == ActionFailed.code
+    if method == "GET" or refused:
+        raise ActionFailed(f"The gateway of {service} refused: {message}", hint=said.get("hint"))
+    raise OutcomeUnknown(f"The gateway of {service} failed while it changed its traffic: {message}",
+                         hint="Read the weights before you go on.")
 
 
 def _traffic(body: Any) -> Traffic:
-    lease = body.get("lease")
-    left = None if lease is None else lease["expires_in_s"]
-    revision = body.get("revision")
-    return Traffic(
-        weights={str(name): float(weight) for name, weight in body["weights"].items()},
-        champion=body.get("champion"), revision=None if revision is None else int(revision),
-        lease_s=None if left is None else float(left))
+    lease = body["lease"]
+    return Traffic(weights={str(name): float(weight) for name, weight in body["weights"].items()},
+                   champion=str(body["champion"]), revision=int(body["revision"]),
+                   lease_s=None if lease is None else float(lease["expires_in_s"]))
 
 
 def _kind(error: Exception) -> str:
