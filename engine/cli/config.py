@@ -1,0 +1,71 @@
+"""`opsdeck config example | check | show`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from engine.home import Home
+
+NAME = "config"
+HELP = "an example of opsdeck.yaml, a check of one, and the values that hold"
+EXAMPLE = "example:\n  opsdeck config example > opsdeck.yaml && opsdeck config check opsdeck.yaml"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EXAMPLE
+    verbs = parser.add_subparsers(dest="what", metavar="example|check|show|schema", required=True)
+    verbs.add_parser("example", help="print a commented, complete, valid opsdeck.yaml")
+    check = verbs.add_parser("check", help="every problem of a config at once; exit 2 if any")
+    check.add_argument("path", nargs="?", type=Path, help="the file (this home's by default)")
+    check.add_argument("--json", action="store_true")
+    show = verbs.add_parser("show", help="which values hold, and where each comes from")
+    show.add_argument("--json", action="store_true")
+    verbs.add_parser("schema", help="print its JSON Schema")
+
+
+def run(args: argparse.Namespace) -> int:
+    from engine import config_file
+
+    if args.what == "example":
+        print(config_file.EXAMPLE.read_text(), end="")
+        return 0
+    if args.what == "schema":
+        print(config_file.SCHEMA.read_text(), end="")
+        return 0
+    if args.what == "check":
+        return _check(args.path or args.home.config, json=args.json)
+    return _show(args.home, json=args.json)
+
+
+def _check(path: Path, *, json: bool) -> int:
+    from engine import config_file
+    from engine.cli.text import emit
+
+    _, problems = config_file.check(path)
+    if json:
+        emit({"path": str(path), "problems": [
+            {"file": p.file, "line": p.line, "column": p.column, "level": p.level,
+             "message": p.message, "hint": p.hint} for p in problems]})
+        return 2 if problems else 0
+    if problems:
+        raise config_file.refusal(path, problems)
+    print(f"{path} is good")
+    return 0
+
+
+def _show(home: Home, *, json: bool) -> int:
+    import msgspec
+
+    from engine import config_file
+    from engine.cli.text import coloured, columns, emit, plain, say
+
+    settings = config_file.settings(home.config, config_file.load(home.config))
+    if json:
+        emit({"path": str(home.config), "exists": home.config.exists(), "settings": [
+            {"key": s.key, "value": s.value, "source": s.source} for s in settings]})
+        return 0
+    colour = coloured()
+    say(columns([[s.key, plain(msgspec.json.encode(s.value).decode()), (plain(s.source), "dim")]
+                 for s in settings], header=["KEY", "VALUE", "FROM"], colour=colour))
+    return 0

@@ -1,0 +1,176 @@
+"""Reading `opsdeck.yaml`: every problem at once with its line, and where each value comes from."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from engine.config import Config, as_dict
+from engine.errors import DocumentError
+from engine.home import Home
+from engine.located import Located, Problem, problems_of
+from engine.located import load as load_located
+from engine.located.reading import Where
+
+EXAMPLE = Path(__file__).with_name("config_example.yaml")
+SCHEMA = Path(__file__).with_name("config_schema.json")
+
+
+def load(path: Path) -> Config:
+    """The config in a file; the defaults if there is none. Raises DocumentError with all problems."""
+    if not path.exists():
+        return Config()
+    config, problems = check(path)
+    if config is None or problems:
+        raise refusal(path, problems)
+    return config
+
+
+def of_engine(home: Home) -> Config:
+    """The config of the engine of a home. Raises DocumentError with all problems.
+
+    A system engine must have a file, and only root or its own user may write it: it gives out roles.
+    """
+    if home.mode == "system":
+        if not home.config.exists():
+            raise DocumentError("the system's engine has no config", where=str(home.config),
+                                hint="`opsdeck config example` prints one to begin with")
+        if distrust := _distrust(home.config):
+            raise refusal(home.config, distrust)
+    return load(home.config)
+
+
+def check(path: Path) -> tuple[Config | None, list[Problem]]:
+    """The config in a file, or None with every problem of it. Paths in it are made absolute."""
+    located = _load(path)
+    if located.value is None:
+        return (None, located.problems) if located.problems else (Config(), [])
+    value = _filled(located.value)
+    try:
+        config = Config.model_validate(value)
+    except ValidationError as error:
+        found = problems_of(error, located, Config)
+        return None, sorted([*located.problems, *found], key=lambda p: (p.line, p.column))
+    problems = [*located.problems, *_beyond_the_types(config, located)]
+    return (None if problems else _absolute(config, path.parent)), problems
+
+
+def refusal(path: Path, problems: list[Problem]) -> DocumentError:
+    """All problems of a file as one error."""
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    return DocumentError(f"the config has {count}", [str(p) for p in problems], where=str(path))
+
+
+def _load(path: Path) -> Located:
+    located = load_located(path)
+    lines = (line.strip() for line in located.text.splitlines())
+    if located.value is None and located.text and all(not x or x[0] == "#" for x in lines):
+        located.problems = []  # nothing but comments: every default holds
+    return located
+
+
+def _filled(value: Any) -> Any:
+    """A section with nothing under it (`roles:`) is as if it were not there."""
+    return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+
+
+def _beyond_the_types(config: Config, located: Located) -> Iterator[Problem]:
+    """What the types cannot say."""
+    for name, service in config.services.items():
+        base: Where = ("services", name)
+        for signal, limit in service.limits.items():
+            if (limit.above is None) == (limit.below is None):
+                yield located.problem((*base, "limits", signal),
+                                      f"the limit on {signal} wants one of `above` and `below`")
+        for at, target in enumerate(service.scrape):
+            if not target.startswith(("http://", "https://")):
+                yield located.problem((*base, "scrape", at), f"{target!r} is not an HTTP address",
+                                      "write it like http://127.0.0.1:9100/metrics")
+    for key in ("scrape_interval", "window", "stale_after"):
+        if getattr(config.engine, key) <= 0:
+            yield located.problem(("engine", key), f"`{key}` must be more than zero")
+
+
+def _absolute(config: Config, base: Path) -> Config:
+    """The config with its relative paths resolved against the directory of its file."""
+    library = [base / path.expanduser() for path in config.engine.library]
+    services = {
+        name: service.model_copy(update={
+            "gateway": service.gateway and service.gateway.model_copy(
+                update={"admin": base / service.gateway.admin.expanduser()}),
+            "processes": {
+                key: process.model_copy(update={"cwd": base / process.cwd.expanduser()})
+                if process.cwd is not None else process
+                for key, process in service.processes.items()}})
+        for name, service in config.services.items()}
+    engine = config.engine.model_copy(update={"library": library})
+    return config.model_copy(update={"engine": engine, "services": services})
+
+
+def _distrust(path: Path) -> list[Problem]:
+    """Why a file that gives out roles cannot be trusted, if so."""
+    for place in (path, path.parent):
+        found = place.stat()
+        if found.st_uid not in (0, os.geteuid()):
+            return [Problem(str(place), 0, 0, f"it belongs to uid {found.st_uid}, who could change "
+                            "who may do what", f"chown root {place}")]
+        if stat.S_IMODE(found.st_mode) & 0o022:
+            return [Problem(str(place), 0, 0, "others may write it, and so change who may do what",
+                            f"chmod go-w {place}")]
+    return []
+
+
+def caller_can_write(path: Path) -> bool:
+    """Whether this process's user can change a file, or put another in its place."""
+    return os.access(path, os.W_OK) or os.access(path.parent, os.W_OK)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value that holds: its dotted key, the value, and `file:line` or `default`."""
+
+    key: str
+    value: Any
+    source: str
+
+
+def settings(path: Path, config: Config) -> list[Setting]:
+    """Every value that holds, in the order of the model, and where it comes from."""
+    located = load_located(path) if path.exists() else Located(str(path), "")
+    return [Setting(".".join(str(part) for part in where), value, _source(located, where))
+            for where, value in _leaves(as_dict(config), ())]
+
+
+def _source(located: Located, where: Where) -> str:
+    return f"{located.name}:{located.line_of(where)}" if where in located.marks else "default"
+
+
+def _leaves(value: Any, where: Where) -> Iterator[tuple[Where, Any]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, (*where, key))
+    else:
+        yield where, value
+
+
+def schema() -> str:
+    """The JSON Schema of `opsdeck.yaml`, as shipped in `config_schema.json`."""
+    made = Config.model_json_schema(by_alias=True)
+    made["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    made["title"] = "opsdeck.yaml"
+    return json.dumps(made, indent=2, sort_keys=True) + "\n"
+
+
+def keys_of(model: type[BaseModel]) -> Iterator[str]:
+    """Every key that a model and the models in it have, as written in a file."""
+    for definition in [model.model_json_schema(by_alias=True)]:
+        yield from definition.get("properties", {})
+        for inner in definition.get("$defs", {}).values():
+            yield from inner.get("properties", {})
