@@ -64,8 +64,11 @@ def canonical(value: Any) -> bytes:
 
 
 def digest(*, run: str, n: int, at: float, kind: str, actor: Actor, step: str | None,
-           attempt: int | None, data: dict[str, Any], prev: str) -> str:
-    """SHA-256 over every column of an event but `seq` (which storage assigns)."""
+           attempt: int | None, data: dict[str, Any] | msgspec.Raw, prev: str) -> str:
+    """SHA-256 over every column of an event but `seq` (which storage assigns).
+
+    `data` may be its stored canonical bytes (`msgspec.Raw`), so that not even a changed space passes.
+    """
     columns = [run, n, at, kind, actor.user, actor.uid, actor.origin, step, attempt, data, prev]
     return hashlib.sha256(canonical(columns)).hexdigest()
 
