@@ -26,7 +26,7 @@ from engine.procedures.document import Document
 from engine.procedures.dry_run import dry_run
 from engine.procedures.executor import Executor, Live
 from engine.procedures.library import Library, parameters, review
-from engine.procedures.recovery import auto_answers, fold
+from engine.procedures.recovery import fold
 from engine.procedures.run import RunProgress, begin
 from engine.procedures.verbs import Verbs, actor_of
 from engine.procedures.views import run_view, summary
@@ -94,7 +94,7 @@ class Engine:
         counts: dict[str, int] = {}
         for live in self._unfinished():
             service = live.progress.service
-            if service is not None and waiting([live], frozenset(), 0, ""):
+            if service is not None and waiting([live], frozenset(), 0):
                 counts[service] = counts.get(service, 0) + 1
         for service in services:
             service.waiting = counts.get(service.name, 0)
@@ -113,7 +113,7 @@ class Engine:
         return wire.Snapshot(
             at=self._executor.clock(), seq=self._seq, services=self._services(),
             runs=[*running, *ended],
-            waiting=waiting(self._unfinished(), caller.roles, caller.uid, self._parts.home.mode),
+            waiting=waiting(self._unfinished(), caller.roles, caller.uid),
             engine=self.info(caller))
 
     async def snapshots(self, caller: Caller) -> AsyncIterator[wire.Snapshot]:
@@ -301,7 +301,7 @@ class Engine:
         runs = await self.runs(None, 200)
         return Handover(
             at=now, running=[r for r in runs if r.ended is None],
-            waiting=waiting(self._unfinished(), frozenset({"admin"}), -1, "single-user"),
+            waiting=waiting(self._unfinished(), frozenset({"admin"}), -1),
             alerts=self._parts.collector.alerts(),
             ended=[r for r in runs if r.ended is not None and now - r.ended <= SHIFT],
             stale=[s.name for s in services if not s.variants or any(v.stale for v in s.variants)])
@@ -331,5 +331,3 @@ def _ended_summary(row: RunRow, events: Sequence[Event]) -> wire.RunSummary:
         by=row.by, started=row.started, ended=row.ended, service=row.service,
         steps_done=last.get("steps_done", 0), steps_total=created["steps"])
 
-
-__all__ = ["Engine", "Parts", "auto_answers"]

@@ -40,7 +40,8 @@ def sentence(event: Event) -> str:
         case "step.goto":
             return f"goes on to {data['target']}"
         case "gate.confirmed":
-            return "confirmed" + (f" by {data['via']} given at the start" if data.get("via") else "")
+            via = data.get("via")
+            return f"confirmed by {via} given at the start" if via else "confirmed"
         case "gate.approved":
             broken = data.get("break_glass")
             return f"approved alone, glass broken: {broken}" if broken else "approved"

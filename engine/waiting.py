@@ -12,7 +12,7 @@ from engine.procedures.run import RunProgress, StepRun
 from engine.procedures.views import next_sentence
 
 
-def waiting(lives: Iterable[Live], roles: frozenset[str], uid: int, mode: str) -> list[wire.Waiting]:
+def waiting(lives: Iterable[Live], roles: frozenset[str], uid: int) -> list[wire.Waiting]:
     """Oldest first. `may` is what the roles and the gate's own rules say of the caller."""
     found = []
     for live in lives:

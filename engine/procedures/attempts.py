@@ -27,13 +27,14 @@ from engine.procedures.run import StepRun
 from engine.procedures.secrets import mask
 
 POLL = 0.05
+State = Literal["done", "failed", "unknown"]
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What an attempt came to. `final` forbids an automatic retry."""
 
-    state: Literal["done", "failed", "unknown"]
+    state: State
     error: str | None = None
     exit_code: int | None = None
     result: Any = None
@@ -43,7 +44,7 @@ class Outcome:
 
     def data(self) -> dict[str, Any]:
         """As the `step.outcome` event records it."""
-        return {k: v for k, v in vars(self).items() if v not in (None, "", {}, False)} | {
+        return {k: v for k, v in vars(self).items() if v or v == 0 and v is not False} | {
             "state": self.state, "result": self.result}
 
 
@@ -158,7 +159,7 @@ class Performer:
         small = _size(attempt.stdout) + _size(attempt.stderr) < 1 << 20
         read = output.collect if small else _in_thread(output.collect)
         kept, known = await _value(read(attempt.stdout, attempt.stderr, cap, secrets))
-        state: Literal["done", "failed", "unknown"] = "done"
+        state: State = "done"
         error = why
         if why is not None:
             state = _doubt(step.effect)
@@ -230,7 +231,7 @@ class Performer:
         try:
             secrets = [rendering.resolve(v)[0] for v in rendering.secret_values(step.op or {})]
         except ActionFailed:
-            state = "done" if code == 0 and why is None else "failed"
+            state: State = "done" if code == 0 else "failed"
             return Outcome(state if why is None else _doubt(step.effect), why, code, output={
                 "withheld": "its secrets can no longer be resolved, so it cannot be masked"})
         return await self._ended(step, attempt, code, why, secrets)
@@ -267,7 +268,7 @@ class Performer:
             -1 if outcome.exit_code is None else outcome.exit_code, "unknown")
 
 
-def _doubt(effect: Effect) -> Literal["failed", "unknown"]:
+def _doubt(effect: Effect) -> State:
     """What an attempt cut short is: a `once` step may have taken effect."""
     return "unknown" if effect == "once" else "failed"
 

@@ -120,11 +120,7 @@ def waiting_steps(run: RunProgress) -> list[StepRun]:
     """The steps that wait for a person, in order."""
     waiting = []
     for step in run.steps.values():
-        if step.state == "unknown" and run.abort == "no":
-            waiting.append(step)
-        elif step.state == "waiting" and not (step.wanted.nothing and step.kind != "manual"):
-            waiting.append(step)
-        elif asks(run, step):
+        if (step.state == "unknown" and run.abort == "no") or (step.state == "waiting" and not (step.wanted.nothing and step.kind != "manual")) or asks(run, step):
             waiting.append(step)
     return [] if run.finished or run.abort == "plain" else waiting
 

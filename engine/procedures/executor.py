@@ -8,6 +8,7 @@ durable write. A driver task per run waits for outcomes, answers and time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
@@ -100,7 +101,7 @@ class Executor:
 
         if recovered:
             await settle_all(self, live)
-        while not live.progress.finished:
+        while not self._finished(live):
             live.wake.clear()
             next_at = None
             try:
@@ -115,14 +116,15 @@ class Executor:
                 next_at = self.clock() + RETRY_JOURNAL
                 self.changed(live)
             timeout = None if next_at is None else max(0.0, next_at - self.clock())
-            if live.progress.finished:
-                break
-            try:
-                await asyncio.wait_for(live.wake.wait(), timeout)
-            except TimeoutError:
-                continue
+            if not self._finished(live):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(live.wake.wait(), timeout)
         self.on_ended(live)
         self.changed(live)
+
+    @staticmethod
+    def _finished(live: Live) -> bool:
+        return live.progress.finished
 
     async def commit(self, live: Live, events: Sequence[NewEvent]) -> None:
         """Record what a person did, with what follows from it. The caller holds no lock."""
@@ -270,8 +272,10 @@ class Executor:
     def _intent(self, run: RunProgress, step: StepRun, attempt: int, *,
                 retry: bool = False) -> NewEvent:
         who = step.confirmation.user if step.confirmation else run.initiator.user
-        return self.event(run.id, "step.intent", step=step.id, attempt=attempt,
-                          boot=self.performer.boot, by=who, **({"retry": True} if retry else {}))
+        data: dict[str, Any] = {"boot": self.performer.boot, "by": who}
+        if retry:
+            data["retry"] = True
+        return self.event(run.id, "step.intent", step=step.id, attempt=attempt, **data)
 
     async def _append(self, live: Live, events: Sequence[NewEvent], trial: RunProgress, *,
                       row: bool = False) -> None:

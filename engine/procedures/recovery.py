@@ -20,7 +20,7 @@ import yaml
 from engine.errors import OpsdeckError
 from engine.journal.events import Event, NewEvent
 from engine.procedures import rendering
-from engine.procedures.attempts import Outcome
+from engine.procedures.attempts import Outcome, State
 from engine.procedures.document import Document
 from engine.procedures.run import RunProgress, StepRun, apply, begin
 
@@ -63,7 +63,7 @@ async def _settle(executor: Executor, live: Live, step: StepRun) -> None:
             await _again(executor, live, step)
             return
     if live.stopping:
-        state = "unknown" if step.effect == "once" else "failed"
+        state: State = "unknown" if step.effect == "once" else "failed"
         await executor.record(live, step.id, Outcome(state, IN_DOUBT))
     elif step.effect != "once":
         await _again(executor, live, step)

@@ -7,11 +7,11 @@ from typing import Any
 
 from engine.api import wire
 from engine.errors import OpsdeckError
-from engine.procedures import expressions, rendering
+from engine.procedures import rendering
 from engine.procedures.actions import Preview
 from engine.procedures.approvals import confirmed, counting
 from engine.procedures.attempts import Outcome
-from engine.procedures.decide import asks, current_state, waiting_steps
+from engine.procedures.decide import current_state, waiting_steps
 from engine.procedures.executor import Executor, Live
 from engine.procedures.output import harmless
 from engine.procedures.run import RunProgress, StepRun
@@ -138,8 +138,9 @@ def _gate(executor: Executor, run: RunProgress, step: StepRun) -> wire.Gate | No
     rule = wanted.approvals
     approvals: list[str] = []
     if rule is not None:
-        approvals = [a.user for a in counting(step.approvals, rule=rule, digest=step.digest, now=now,
-                                              initiator_uid=run.initiator.uid)]
+        approvals = [a.user for a in counting(
+            step.approvals, rule=rule, digest=step.digest, now=now,
+            initiator_uid=run.initiator.uid)]
     fields: dict[str, Any] = {"digest": step.digest, "since": step.ready_at,
                               "approvals": approvals, "expires": step.expires}
     if rule is not None:
@@ -152,7 +153,8 @@ def _gate(executor: Executor, run: RunProgress, step: StepRun) -> wire.Gate | No
         return wire.Gate(kind="confirm", prompt="Run it?", **fields)
     if rule is not None and len(approvals) < rule.min:
         left = rule.min - len(approvals)
-        who = f"{left} {'person' if left == 1 else 'people'} with the role {' or '.join(rule.roles)}"
+        people = "person" if left == 1 else "people"
+        who = f"{left} {people} with the role {' or '.join(rule.roles)}"
         other = ", not the one who started it" if rule.not_initiator else ""
         return wire.Gate(kind="approval", prompt=f"Wants the approval of {who}{other}", **fields)
     return wire.Gate(kind="answer", prompt=step.command or "", **fields)
