@@ -43,13 +43,13 @@ def validate(model: type[M], located: Located,
 
 def problems_of(error: ValidationError, located: Located, model: type[BaseModel] | None = None,
                 prefix: Where = (), *,
-                ignore: Callable[[Where], bool] | None = None) -> list[Problem]:
+                ignore: Callable[[Where, str], bool] | None = None) -> list[Problem]:
     """Every error of a validation at its line. `prefix` is the path of what was validated; with the
     `model`, an unknown key comes with the nearest known one. `ignore` gets an error's path after
-    the prefix, and leaves it out by saying True."""
+    the prefix and its type, and leaves it out by saying True."""
     found = [_Found.of(located.at(prefix), detail) for detail in error.errors(include_url=False)]
     if ignore is not None:
-        found = [one for one in found if not ignore(one.path)]
+        found = [one for one in found if not ignore(one.path, one.detail["type"])]
     problems = [_problem(path, details, located, model, prefix)
                 for path, details in _chosen(found, located, prefix)]
     return sorted(dict.fromkeys(problems), key=lambda p: (p.line, p.column))

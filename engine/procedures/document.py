@@ -24,6 +24,7 @@ from pydantic import (
 from engine.procedures.actions import Effect
 
 ID = r"^[a-z0-9][a-z0-9-]*$"
+MOST_STEPS = 200
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
@@ -196,7 +197,7 @@ class Document(Model):
     for_alerts: list[str] = []
     params: dict[str, Param] = {}
     preconditions: list[Precondition] = []
-    steps: list[Step] = Field(min_length=1)
+    steps: list[Step] = Field(min_length=1, max_length=MOST_STEPS)
 
     def step(self, id: str) -> Step:
         """The step of that id; raises KeyError."""

@@ -8,6 +8,7 @@ could run commands. Those places are refused rather than guessed at.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from engine.procedures.scanner import Expression, TemplateError, parts
 
@@ -30,13 +31,23 @@ def placed(script: str) -> list[str | Expression]:
     """The script's parts, as `scanner.parts`; raises TemplateError for an interpolation in a place
     where quoting would not protect its value."""
     found = parts(script)
+    for error in _misplaced(found):
+        raise error
+    return found
+
+
+def misplaced(script: str) -> list[TemplateError]:
+    """Every interpolation that `placed` refuses. Raises TemplateError as `scanner.parts` does."""
+    return list(_misplaced(parts(script)))
+
+
+def _misplaced(found: list[str | Expression]) -> Iterator[TemplateError]:
     state = _Shell()
     for part in found:
         if isinstance(part, str):
             state.read(part)
-        else:
-            state.interpolate(part.at)
-    return found
+        elif (where := state.interpolate()) is not None:
+            yield TemplateError(f"a value {where} cannot be quoted safely", part.at)
 
 
 def parsed_again(script: str) -> str | None:
@@ -54,15 +65,15 @@ class _Shell:
         self.word = False   # whether a word has begun, so that `#` is no comment
         self.last = ""
 
-    def interpolate(self, at: int) -> None:
+    def interpolate(self) -> str | None:
+        """Put a quoted word here; where it is, if quoting would not protect it."""
         where = {"'": "inside single quotes", '"': "inside double quotes",
                  "#": "inside a comment", "\\": "after a backslash", "$": "right after a `$`",
                  }.get(self.quote or self.last)
         if self.lost:
             where = f"after {self.lost}"
-        if where:
-            raise TemplateError(f"a value {where} cannot be quoted safely", at)
         self.word, self.last = True, ""
+        return where
 
     def read(self, text: str) -> None:
         at = 0
