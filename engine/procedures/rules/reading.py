@@ -23,6 +23,7 @@ from engine.procedures.scanner import (
 OF_STEP = ("state", "result", "exit_code", "stdout", "json")
 OF_RUN = ("id", "by", "procedure", "home", "python")
 OWN = ("result", "exit_code", "stdout", "json")
+_SUBTRACTION = "is read as a subtraction"
 _PLAIN_TEXTS = ("title", "help", "irreversible")
 
 
@@ -55,10 +56,13 @@ def of_expression(draft: Draft, site: Site, expression: Expression,
             close = nearest(name, FUNCTIONS)
             yield problem(f"there is no function `{name}`",
                           f"did you mean `{close}`?" if close else None)
-    for path in references(expression.source):
-        found = _reference(draft, site, expression, path, before)
-        if found is not None:
-            yield problem(*found)
+    found = [_reference(draft, site, expression, path, before)
+             for path in references(expression.source)]
+    told = [one for one in found if one is not None]
+    if any(message.endswith(_SUBTRACTION) for message, _ in told):
+        told = [one for one in told if not one[0].startswith("there is no name")]
+    for message, hint in told:
+        yield problem(message, hint)
 
 
 def _template(draft: Draft, site: Site) -> Iterator[Problem]:
@@ -117,7 +121,7 @@ def _param(draft: Draft, site: Site, expression: Expression,
             return None
         whole = _dashed(expression.source, "params", name, list(draft.params))
         if whole:
-            return (f"`params.{whole}` is read as a subtraction", f'write params["{whole}"]')
+            return (f"`params.{whole}` {_SUBTRACTION}", f'write params["{whole}"]')
         return f"there is no parameter `{name}`", did_you_mean(name, draft.params)
     if draft.params[name].type != "secret":
         return None
@@ -151,7 +155,7 @@ def _step(draft: Draft, site: Site, expression: Expression, path: Reference,
     if draft.step(id) is None:
         whole = _dashed(expression.source, "steps", id, draft.ids())
         if whole:
-            return f"`steps.{whole}` is read as a subtraction", f'write steps["{whole}"]'
+            return f"`steps.{whole}` {_SUBTRACTION}", f'write steps["{whole}"]'
         return f"there is no step `{id}`", did_you_mean(id, draft.ids())
     if len(path) > 2 and path[2] not in OF_STEP:
         return (f"a step has no `{path[2]}`", did_you_mean(str(path[2]), OF_STEP))
