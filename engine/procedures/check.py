@@ -92,9 +92,17 @@ def _apply(found: Draft) -> Iterator[Problem]:
         yield from rule.problems(found)
 
 
-def parse(text: str, name: str) -> Document:
-    """The document of a text that was checked before, such as one a run is pinned to: no registry
-    is asked and nothing is checked across steps. Raises DocumentError."""
+def parse(text: str, name: str, registry: Registry | None = None, *,
+          today: dt.date | None = None) -> Document:
+    """The document of a text. Raises DocumentError with every problem.
+
+    Without a registry nothing is checked across steps: that is for a text that was checked before,
+    such as one a run is pinned to. With one it is checked in full, as of `today` (UTC).
+    """
+    if registry is not None:
+        report = checked(text, name, registry, today=today or dt.datetime.now(dt.UTC).date())
+        assert report.document is not None
+        return report.document
     located = load(text, name)
     document, problems = _document(located) if located.value is not None else (None, [])
     problems = [*located.problems, *problems]

@@ -84,15 +84,15 @@ def directories(config: Config, home: Path) -> list[Path]:
 class Library:
     """The procedures below `directories`; those that do not exist are passed over.
 
-    `strict` is for a system engine: files and directories that anyone but root or the engine's own
+    With `system` (a system engine) files and directories that anyone but root or the engine's own
     user could change are refused. `today` gives the date for reviews.
     """
 
-    def __init__(self, directories: Sequence[Path], registry: Registry, *, strict: bool = False,
+    def __init__(self, directories: Sequence[Path], registry: Registry, *, system: bool = False,
                  today: Callable[[], dt.date] = _today) -> None:
         self._directories = list(directories)
         self._registry = registry
-        self._strict = strict
+        self._system = system
         self._today = today
         self._files: dict[Path, _File] = {}
 
@@ -142,7 +142,7 @@ class Library:
             if not directory.is_dir():
                 continue
             root = directory.resolve()
-            refused = writable_by_others(root) if self._strict else None
+            refused = writable_by_others(root) if self._system else None
             for path in procedures_in(directory)[:MOST_FILES]:
                 if path not in current:
                     current[path] = self._file(path, root, refused)
@@ -153,7 +153,7 @@ class Library:
         target = path.resolve()
         if not target.is_relative_to(root):
             return _refused(path, "this link leads out of the library's directory")
-        if refused is None and self._strict:
+        if refused is None and self._system:
             refused = _writable_below(target, root)
         try:
             descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -56,6 +56,13 @@ class Trial:
             else:
                 self._sample[name] = (param.choices or [SAMPLES[param.type]])[0]
 
+    def runs(self, step: DraftStep | None) -> bool:
+        """Whether a step surely runs when no parameter is given: then the defaults must suit it."""
+        if step is None or step.step.when is None:
+            return True
+        known = self.exact(Expression(step.step.when, 0))
+        return isinstance(known, Known) and known.value is True
+
     def exact(self, expression: Expression) -> Known | ExpressionError | None:
         """Its value or its error with real values; None where something is known only in a run."""
         read = references(expression.source)

@@ -23,11 +23,12 @@ def problems(draft: Draft) -> Iterator[Problem]:
     trial = Trial(draft)
     for step in draft.steps:
         for path, operation, role in draft.operations(step):
-            yield from _operation(draft, trial, path, operation, role)
+            yield from _operation(draft, trial if trial.runs(step) else None, path, operation,
+                                  role)
         yield from _policy(draft, trial, step)
 
 
-def _operation(draft: Draft, trial: Trial, path: Where, operation: Step | Operation,
+def _operation(draft: Draft, trial: Trial | None, path: Where, operation: Step | Operation,
                role: Role) -> Iterator[Problem]:
     located = draft.located
     declared = operation.effect if "effect" in operation.model_fields_set else None
@@ -50,10 +51,10 @@ def _operation(draft: Draft, trial: Trial, path: Where, operation: Step | Operat
     yield from _with(draft, trial, path, operation, action)
 
 
-def _with(draft: Draft, trial: Trial, path: Where, operation: Step | Operation,
+def _with(draft: Draft, trial: Trial | None, path: Where, operation: Step | Operation,
           action: Action[Any]) -> Iterator[Problem]:
     """The parameters, with what is known ahead in place of templates."""
-    data = _filled(trial, operation.with_)
+    data = _filled(trial, operation.with_) if trial is not None else operation.with_
     prefix = (*path, "with")
     try:
         action.params.model_validate(data)

@@ -30,7 +30,8 @@ def _expression(draft: Draft, trial: Trial, site: Site,
     def problem(message: str, hint: str | None = None) -> Problem:
         return draft.located.problem(site.path, message, hint, offset=expression.at)
 
-    found = trial.exact(expression)
+    guard = site.path[-1] == "when"
+    found = trial.exact(expression) if guard or trial.runs(site.step) else None
     if isinstance(found, ExpressionError):
         yield problem(found.message, found.hint)
         return
@@ -57,7 +58,7 @@ def _no_condition(problem: object, expression: Expression, value: object) -> Pro
 
 
 def _empty(draft: Draft, trial: Trial, site: Site) -> Iterator[Problem]:
-    if site.path[-1] != "typed" or site.step is None:
+    if site.path[-1] != "typed" or not trial.runs(site.step):
         return
     known = trial.template(site.source)
     if known is not None and isinstance(known.value, str) and not known.value.strip():
