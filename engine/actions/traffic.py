@@ -136,7 +136,9 @@ def _same(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
 
 def _describe(params: Shift) -> str:
     if params.weights is not None:
-        split = " ".join(f"{name}={weight:g}" for name, weight in params.weights.items())
+        # An expression gives maps in any order, and one act must always be the same line.
+        ordered = sorted(params.weights.items(), key=lambda item: (-item[1], item[0]))
+        split = " ".join(f"{name}={weight:g}" for name, weight in ordered)
     else:
         split = f"drain {params.drain}" + (f" to {params.to}" if params.to else "")
     lease = f" lease {params.lease_s:g} s" if params.lease_s is not None else ""

@@ -151,7 +151,7 @@ def test_wrong_parameters_are_refused_with_a_reason(world: Any, params: dict[str
 def test_the_description_is_exact(world: Any) -> None:
     action = world.action("traffic.shift")
     for params, line in [
-        ({"weights": {"champion": 95, "challenger": 5}, "lease_s": "1m"},
+        ({"weights": {"challenger": 5, "champion": 95}, "lease_s": "1m"},
          "traffic.shift flights champion=95 challenger=5 lease 60 s"),
         ({"drain": "challenger"}, "traffic.shift flights drain challenger"),
         ({"drain": "challenger", "to": "champion"},
