@@ -63,11 +63,10 @@ class ServiceFold:
 
         Before any target has named a variant, those of the config stand as stale rows.
         """
-        age_s = self.age_s(now)
+        carried = self.carried()
+        age_s = self.age_s(now) if carried else None
         stale = age_s is None or age_s > self._stale_after_s
         fresh = [target for target in self._targets if self._fresh(target, now)]
-        carried = {pair[1] for target in self._targets for pair in target.pairs()
-                   if pair[0] == self.name}
         variants = {variant: self._variant(variant, fresh, stale, age_s)
                     for variant in sorted(carried or self._expected)}
         windows = [window for target in fresh for window in target.windows(self.name)]
@@ -76,6 +75,11 @@ class ServiceFold:
         whole = replace(_summed(windows), age_s=age_s, stale=stale,
                         in_flight=sum(known) if len(known) == len(flights) else None)
         return whole, variants
+
+    def carried(self) -> set[str]:
+        """The variants that the targets last named; empty if none names this service."""
+        return {variant for target in self._targets for service, variant in target.pairs()
+                if service == self.name}
 
     def age_s(self, now: float) -> float | None:
         """How long the target silent longest has been silent; None if one was never heard."""

@@ -143,7 +143,7 @@ class Parser:
 
 def _labels(text: str, line: str) -> dict[str, str]:
     labels: dict[str, str] = {}
-    at = 0
+    text, at = text.rstrip(), 0
     while at < len(text):
         match = _LABEL.match(text, at)
         if match is None or match[1] in labels:
