@@ -9,10 +9,12 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import msgspec
+
 import engine
+from engine.api import wire
 from engine.api.backend import Backend
 from engine.config import Config
 from engine.core import Engine, Parts
@@ -26,7 +28,7 @@ from engine.paging import Pager
 from engine.procedures.actions import Context, Registry
 from engine.procedures.attempts import Performer
 from engine.procedures.executor import Executor, Live
-from engine.procedures.library import Library
+from engine.procedures.library import Library, directories
 from engine.procedures.recorder import Recorder
 from engine.procedures.recovery import auto_answers, fold
 from engine.procedures.run import StepRun
@@ -35,7 +37,6 @@ from engine.rollout.traffic.gateway import GatewayRouter
 from engine.supervision import ProcessSupervisor, processes
 
 log = logging.getLogger("opsdeck")
-SHIPPED = Path(engine.__file__).parent.parent / "runbooks"
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,6 @@ def registry() -> Registry:
     actions.register(found)
     found.load_entry_points()
     return found
-
-
-def library_directories(home: Home, config: Config) -> list[Path]:
-    """Where procedures are read from: shipped ones, the config's, the home's own."""
-    return [SHIPPED, *config.engine.library, home.path / "runbooks"]
 
 
 @contextlib.asynccontextmanager
@@ -81,8 +77,10 @@ async def open_engine(home: Home, config: Config, *, embedded: bool = False
 async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: bool
                    ) -> AsyncIterator[EngineApp]:
     actions = registry()
-    history = History(home.path / "history.db", config)
     pager = Pager(config, recorder, clock=time.time)
+    history = History(home.path / "history.db", keep_s=config.engine.history,
+                      interval_s=config.engine.scrape_interval, clock=time.time,
+                      on_event=pager.on_event)
     core: Engine | None = None
 
     def changed(run: str | None = None) -> None:
@@ -90,7 +88,7 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
             core.changed(run)
 
     collector = Collector(config, history, clock=time.time, on_event=pager.on_event,
-                          on_tick=changed)
+                          on_tick=changed, firing=await _firing(recorder))
     context = _contexts(home, config, collector)
     performer = Performer(home.path, config, actions, context, system=home.mode == "system")
     executor = Executor(recorder, performer, actions, config, home.path, clock=time.time,
@@ -98,7 +96,7 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
     emergency = Emergency.open(home.path / "emergency.journal")
     executor.on_caught_up = emergency.clear
     verbs = Verbs(executor, emergency, page=pager.break_glass)
-    library = Library(library_directories(home, config), actions, system=home.mode == "system")
+    library = Library(directories(config, home.path), actions, system=home.mode == "system")
     core = Engine(Parts(home, config, executor, verbs, library, collector, history))
     executor.on_ended = core.ended
     await _note(recorder, "engine.started", version=engine.__version__, mode=home.mode,
@@ -106,16 +104,17 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
     await _catch_up(recorder, emergency)
     await _recover(recorder, executor)
     await core.load_recent()
-    watching = asyncio.create_task(collector.run(), name="collector")
+    watching = [asyncio.create_task(collector.run(), name="collector")] if config.services else []
     try:
         yield EngineApp(core, performer.sessions)
     finally:
         core.state = "draining"
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
         await executor.close()
         await pager.close()
-        await asyncio.to_thread(history.close)
+        await history.close()
         if executor.problem is None:
             await _note(recorder, "engine.stopped")
         emergency.close()
@@ -139,6 +138,18 @@ def _contexts(home: Home, config: Config, collector: Collector) -> Callable[...,
 async def _note(recorder: Recorder, kind: str, **data: Any) -> None:
     await recorder.append([NewEvent(run=ENGINE, kind=kind, at=time.time(), actor=SYSTEM,
                                     data=data)])
+
+
+async def _firing(recorder: Recorder) -> list[wire.Alert]:
+    """The alerts that fired before this start and have not cleared since."""
+    firing: dict[str, wire.Alert] = {}
+    for event in reversed(await recorder.call(recorder.journal.tail, 1000, None, ENGINE)):
+        if event.kind == "alert.fired":
+            alert = msgspec.convert(event.data, wire.Alert)
+            firing[alert.id] = alert
+        elif event.kind == "alert.cleared":
+            firing.pop(event.data["id"], None)
+    return list(firing.values())
 
 
 async def _catch_up(recorder: Recorder, emergency: Emergency) -> None:

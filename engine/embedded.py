@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
@@ -57,11 +56,12 @@ class EmbeddedClient:
 @contextlib.contextmanager
 def embedded(home: Home, config: Config) -> Iterator[EmbeddedClient]:
     """Open the engine of this home in a thread. Raises HomeBusy while another process is it."""
+    from engine.config_file import caller_can_write
     from engine.daemon.identity import embedded_caller
     from engine.journal.lease import take
 
     prepare(home)
-    trusted = home.config.exists() and not os.access(home.config, os.W_OK)
+    trusted = home.config.exists() and not caller_can_write(home.config)
     caller = embedded_caller(home, config, trusted=trusted)
     with take(home.lock), _loop() as loop, _opened(home, config, loop) as backend:
         yield EmbeddedClient(backend, caller, loop, trusted=trusted)

@@ -122,17 +122,17 @@ def _desk(args: argparse.Namespace) -> Iterator[Desk]:
     if home.mode == "system":
         raise NotPermitted("a system engine's home is not for embedded runs",
                            hint="name another home with --home or $OPSDECK_HOME")
-    from engine.config_file import load
+    from engine.config_file import of_engine
     from engine.embedded import embedded
 
-    with embedded(home, load(home.config)) as desk:
+    with embedded(home, of_engine(home)) as desk:
         yield desk
 
 
 def wire_json(value: object) -> str:
     import msgspec
 
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    return msgspec.json.encode(value).decode()
 
 
 def _print_dry(view: wire.RunView, *, json: bool) -> int:

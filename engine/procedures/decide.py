@@ -133,7 +133,7 @@ def asks(run: RunProgress, step: StepRun) -> bool:
 
 
 def _may_start(run: RunProgress, step: StepRun) -> bool:
-    return all(run.steps[id].satisfied for id in run.document.needs(step.spec))
+    return all(run.steps[id].satisfied for id in run.needs[step.id])
 
 
 def _start(run: RunProgress, step: StepRun, when: When) -> Decision:

@@ -206,9 +206,8 @@ class Document(Model):
                 return step
         raise KeyError(id)
 
-    def needs(self, step: Step) -> list[str]:
-        """The steps this one waits for: `needs`, or by default the step before it."""
-        if step.needs is not None:
-            return step.needs
-        at = self.steps.index(step)
-        return [self.steps[at - 1].id] if at else []
+    def all_needs(self) -> dict[str, list[str]]:
+        """The steps each one waits for: its `needs`, or by default the step before it."""
+        before = [[], *([step.id] for step in self.steps)]
+        return {step.id: default if step.needs is None else list(step.needs)
+                for step, default in zip(self.steps, before, strict=False)}

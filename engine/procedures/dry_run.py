@@ -42,7 +42,7 @@ async def dry_run(executor: Executor, run: RunProgress, *, probe: bool) -> wire.
 
 
 async def _walk(executor: Executor, run: RunProgress, step: StepRun, probe: bool) -> None:
-    missing = [n for n in run.document.needs(step.spec) if run.steps[n].state == "failed"]
+    missing = [n for n in run.needs[step.id] if run.steps[n].state == "failed"]
     if missing:
         step.reason = f"cannot be checked: {', '.join(missing)} failed"
         return

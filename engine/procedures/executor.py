@@ -26,7 +26,7 @@ from engine.procedures.approvals import Requirement, binding, requirement
 from engine.procedures.attempts import Outcome, Performer
 from engine.procedures.document import Document
 from engine.procedures.recorder import Recorder
-from engine.procedures.run import RunProgress, StepRun, apply, begin
+from engine.procedures.run import RunProgress, StepRun, apply, begin, fork
 
 log = logging.getLogger("opsdeck")
 RETRY_JOURNAL = 1.0
@@ -48,7 +48,7 @@ class Live:
     stopping: bool = False
     pending: list[NewEvent] = field(default_factory=list)
     problem: str | None = None
-    unrecorded: dict[str, Outcome] = field(default_factory=dict)
+    unrecorded: set[str] = field(default_factory=set)
     emergency: bool = False
 
 
@@ -156,8 +156,7 @@ class Executor:
     def _plan(self, live: Live, progress: RunProgress, first: Sequence[NewEvent]
               ) -> tuple[RunProgress, list[NewEvent], list[str]]:
         """Fold `first` and all that follows into a copy of the state: (copy, events, steps to start)."""
-        trial = replace(progress, steps={k: replace(s, approvals=list(s.approvals))
-                                         for k, s in progress.steps.items()})
+        trial = fork(progress)
         events: list[NewEvent] = []
 
         def fold(event: NewEvent) -> None:
@@ -314,11 +313,10 @@ class Executor:
         """Commit an outcome; until that is done the step shows as unknown."""
         step = live.progress.steps[id]
         outcome = self.expected(live.progress, step, outcome)
-        live.unrecorded[id] = outcome
         recorded = await self.persist(live, self.event(
             live.progress.id, "step.outcome", step=id, attempt=step.attempt, **outcome.data()))
         if recorded:
-            live.unrecorded.pop(id, None)
+            live.unrecorded.discard(id)
             if live.tasks.get(id) is asyncio.current_task():
                 del live.tasks[id]
 
@@ -335,6 +333,8 @@ class Executor:
                 return False
             except JournalError as error:
                 live.problem = f"what happened cannot be recorded: {error}"
+                if event.kind == "step.outcome" and event.step is not None:
+                    live.unrecorded.add(event.step)
                 self.changed(live)
                 await asyncio.sleep(RETRY_JOURNAL)
                 continue

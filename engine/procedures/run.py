@@ -15,7 +15,8 @@ What to do next, given a state, is `decide.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from engine.journal.events import Actor, Event
@@ -115,6 +116,7 @@ class RunProgress:
     unisolated: bool
     review: str | None
     steps: dict[str, StepRun]
+    needs: dict[str, list[str]]
     ended: float | None = None
     state: RunState = "running"
     reason: str | None = None
@@ -152,13 +154,18 @@ def begin(event: Event, document: Document) -> RunProgress:
         id=event.run, document=document, text=data["document"], sha256=data["document_sha256"],
         params=data["params"], initiator=event.actor, started=event.at, service=data["service"],
         unisolated=data["unisolated"], review=data["review"],
-        steps={s.id: StepRun(id=s.id, spec=s) for s in document.steps})
+        steps={s.id: StepRun(id=s.id, spec=s) for s in document.steps}, needs=document.all_needs())
     run.n, run.last_at = event.n, event.at
     return run
 
 
+def fork(run: RunProgress) -> RunProgress:
+    """A copy that may be folded further without touching `run`; steps are shared until written."""
+    return replace(run, steps=dict(run.steps))
+
+
 def apply(run: RunProgress, event: Event) -> None:
-    """Fold one more event of this run into its state, in place."""
+    """Fold one more event of this run into its state. A step that changes is replaced by a copy."""
     run.n, run.last_at = event.n, event.at
     _HANDLERS[event.kind](run, event)
 
@@ -181,7 +188,13 @@ def _step(run: RunProgress, event: Event) -> StepRun:
         spec = run.document.step(of)
         assert spec.undo is not None
         run.steps[event.step] = StepRun(id=event.step, spec=undo_spec(spec, spec.undo), undo_of=of)
-    return run.steps[event.step]
+    return _own(run, event.step)
+
+
+def _own(run: RunProgress, id: str) -> StepRun:
+    """The step, as a copy that this fold may write to."""
+    run.steps[id] = copy(run.steps[id])
+    return run.steps[id]
 
 
 def _ready(run: RunProgress, event: Event) -> None:
@@ -222,7 +235,7 @@ def _outcome(run: RunProgress, event: Event) -> None:
 
 def _mark_undone(run: RunProgress, step: StepRun) -> None:
     if step.undo_of is not None and step.state == "done":
-        run.steps[step.undo_of].state = "undone"
+        _own(run, step.undo_of).state = "undone"
 
 
 def _settled(run: RunProgress, event: Event) -> None:
@@ -253,11 +266,12 @@ def _goto(run: RunProgress, event: Event) -> None:
     step.gotos += 1
     step.handled = True
     for id in event.data["resets"]:
-        run.steps[id].state, run.steps[id].tries = "planned", 0
-        run.steps[id].handled = False
+        reset = _own(run, id)
+        reset.state, reset.tries, reset.handled = "planned", 0, False
     for id in event.data["skips"]:
-        run.steps[id].state = "skipped"
-        run.steps[id].reason = f"skipped by {step.id}, which went on to {event.data['target']}"
+        passed = _own(run, id)
+        passed.state = "skipped"
+        passed.reason = f"skipped by {step.id}, which went on to {event.data['target']}"
 
 
 def _answer(event: Event) -> Answer:
@@ -270,7 +284,8 @@ def _confirmed(run: RunProgress, event: Event) -> None:
 
 
 def _approved(run: RunProgress, event: Event) -> None:
-    _step(run, event).approvals.append(_answer(event))
+    step = _step(run, event)
+    step.approvals = [*step.approvals, _answer(event)]
 
 
 def _rejected(run: RunProgress, event: Event) -> None:
@@ -297,8 +312,6 @@ def _abort(run: RunProgress, event: Event) -> None:
 
 def _rollback(run: RunProgress, event: Event) -> None:
     run.rollback_cause, run.undo_queue = event.data["cause"], list(event.data["queue"])
-    for id in event.data.get("handled", []):
-        run.steps[id].handled = True
 
 
 def _finished(run: RunProgress, event: Event) -> None:

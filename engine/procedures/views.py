@@ -10,7 +10,6 @@ from engine.errors import OpsdeckError
 from engine.procedures import rendering
 from engine.procedures.actions import Preview
 from engine.procedures.approvals import confirmed, counting
-from engine.procedures.attempts import Outcome
 from engine.procedures.decide import current_state, waiting_steps
 from engine.procedures.executor import Executor, Live
 from engine.procedures.output import harmless
@@ -40,8 +39,8 @@ async def run_view(executor: Executor, run: RunProgress, live: Live | None = Non
         shown = await _preview(executor, run, step)
         if shown is not None:
             previews[step.id] = shown
-    unrecorded = live.unrecorded if live else {}
-    steps = [_step(executor, run, s, previews.get(s.id), unrecorded.get(s.id))
+    unrecorded = live.unrecorded if live else set()
+    steps = [_step(executor, run, s, previews.get(s.id), s.id in unrecorded)
              for s in run.steps.values()]
     state = current_state(run)
     nexts = [n for n in [live.problem if live else None, next_sentence(run)] if n]
@@ -83,10 +82,10 @@ def summary(run: RunProgress, live: Live | None = None) -> wire.RunSummary:
 
 
 def _step(executor: Executor, run: RunProgress, step: StepRun, preview: wire.Preview | None,
-          unrecorded: Outcome | None) -> wire.StepView:
+          unrecorded: bool) -> wire.StepView:
     spec = step.spec
     state, error = step.state, step.error
-    if unrecorded is not None and state == "intent":
+    if unrecorded and state == "intent":
         state, error = "unknown", "it ended, and its outcome cannot be recorded yet"
     command = step.command if step.command is not None else template(step)
     return wire.StepView(
