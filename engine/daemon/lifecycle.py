@@ -15,7 +15,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -29,7 +29,7 @@ from engine.journal.lease import holder
 
 POLL = 0.02  # seconds between two looks at a socket that is about to answer
 SETTLE = 1.0  # seconds that an engine may have the lock and no record yet
-State = Literal["serving", "draining", "degraded", "starting", "stopped"]
+PROGRAM = (sys.executable, "-P", "-m", "engine.cli.main")
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ def _spawn(home: Home) -> int:
     try:
         log = os.open(home.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            command = [sys.executable, "-P", "-m", "engine.cli.main", "--home", str(home.path),
-                       "engine", "serve", "--detached", "--report", str(writing)]
+            command = [*PROGRAM, "--home", str(home.path), "engine", "serve", "--detached",
+                       "--report", str(writing)]
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=home.path,
                 pass_fds=(writing,), start_new_session=True)

@@ -111,11 +111,10 @@ class EventStream:
     """
 
     def __init__(self, first: Item, rest: AsyncIterator[Item], box: Box,
-                 draining: asyncio.Event, *, ping: float = PING) -> None:
+                 draining: asyncio.Event) -> None:
         self._rest = rest
         self._box = box
         self._draining = draining
-        self._ping = ping
         self._wake = asyncio.Event()
         self._last: sse.Message | None = None
         box.put(first)
@@ -131,7 +130,7 @@ class EventStream:
         try:
             while not gone.done():
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), self._ping)
+                    await asyncio.wait_for(self._wake.wait(), PING)
                 self._wake.clear()
                 ended = self._draining.is_set() or pump.done()
                 frames = [sse.encode(message(item)) for item in self._box.take()]
