@@ -19,12 +19,19 @@ def run(named: str | None, options: list[str]) -> int:
                          hint="`opsdeck status`, `opsdeck runs` and `opsdeck run` do without one")
     home = find(args.home)
     _ensure_engine(home)
+    return open_console(home, write=args.write, read_only=args.read_only, theme=args.theme,
+                        ascii=args.ascii, mouse=args.mouse, run=args.run)
+
+
+def open_console(home: Home, *, write: bool = False, read_only: bool = False,
+                 theme: str | None = None, ascii: bool = False, mouse: bool = False,
+                 run: str | None = None) -> int:
+    """The console of an engine that runs, at a run if one is named."""
     import importlib.metadata
 
     for entry in importlib.metadata.entry_points(group=GROUP):
-        code: int = entry.load()(
-            home=home, write=args.write, read_only=args.read_only, theme=args.theme,
-            ascii=args.ascii, mouse=args.mouse, open_run=args.run)
+        code: int = entry.load()(home=home, write=write, read_only=read_only, theme=theme,
+                                 ascii=ascii, mouse=mouse, open_run=run)
         return code
     raise UsageError("no console is installed", hint="install the distribution `opsdeck` whole")
 
