@@ -86,7 +86,8 @@ def lay_out(layout: Layout, report: Report, content: bytes, version: str) -> Non
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700, parents=True)
     (fresh / "model.onnx").write_bytes(content)
-    manifest.write(fresh, name=MODEL, version=version)
+    manifest.write(fresh, name=MODEL, version=version, inputs=columns(),
+                   output=[{"name": export.OUTPUT, "type": "float"}])
     if folder.exists():
         old = folder.with_name(f".{folder.name}.old")
         shutil.rmtree(old, ignore_errors=True)
@@ -160,18 +161,23 @@ def _log(mlflow: Any, client: Any, layout: Layout, report: Report, content: byte
         mlflow.log_metrics(metrics)
         info = mlflow.onnx.log_model(
             onnx.load_from_string(content), name="model", signature=_signature(mlflow),
-            pip_requirements=requirements(), save_as_external_data=False)
+            pip_requirements=requirements(), save_as_external_data=False,
+            onnx_execution_providers=["CPUExecutionProvider"])
     entry = client.create_model_version(MODEL, info.model_uri, run_id=info.run_id, tags=tags)
     client.set_registered_model_alias(MODEL, report.variant, entry.version)
     return str(entry.version)
 
 
+def columns() -> list[dict[str, str]]:
+    """The model's inputs. Weather may be missing, so every number is a double, which has NaN."""
+    return [{"name": name, "type": "string" if name in flights.CATEGORIES else "double"}
+            for name in flights.FEATURES]
+
+
 def _signature(mlflow: Any) -> Any:
-    """Columns by name; weather may be missing, so every number is a double, which has NaN."""
     from mlflow.types import ColSpec, Schema
 
-    inputs = [ColSpec("string" if name in flights.CATEGORIES else "double", name)
-              for name in flights.FEATURES]
+    inputs = [ColSpec(column["type"], column["name"]) for column in columns()]
     return mlflow.models.ModelSignature(inputs=Schema(inputs),
                                         outputs=Schema([ColSpec("float", export.OUTPUT)]))
 
