@@ -50,6 +50,7 @@ class History:
         self._on_event = on_event
         self._waiting: dict[tuple[str, int], dict[str, list[Point]]] = {}
         self._failing = False
+        self._closed = False
         self._store: Store | None = None  # touched by the worker alone
         self._notes: list[tuple[str, dict[str, Any]]] = []
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="history")
@@ -67,7 +68,7 @@ class History:
         for key in [key for key in self._waiting if key[1] < now - KEEP_FINE_S]:
             del self._waiting[key]
         ready = {key: second for key, second in self._waiting.items() if whole or key[1] < int(now)}
-        if not ready:
+        if not ready or self._closed:
             return
         for key in ready:
             del self._waiting[key]
@@ -86,8 +87,12 @@ class History:
                                "the history is written again"})
 
     async def read(self, service: str, seconds: float, points: int) -> wire.Series:
-        """The last `seconds` in about `points` columns; see wire.Series, and `*` as the variant for
-        the whole service. The last column is still growing. Raises HistoryUnavailable."""
+        """At least the last `seconds`, in `points` columns or fewer and one that still grows.
+
+        See wire.Series; the whole service stands there as the variant `*`. Columns begin at
+        multiples of their distance, so that one that is full never changes again. Raises
+        HistoryUnavailable.
+        """
         await self.flush()
         at = self._clock()
         try:
@@ -97,9 +102,12 @@ class History:
                                      hint="live signals go on; look at the file's disk") from error
 
     async def close(self) -> None:
-        """Write everything, then let go of the file."""
+        """Write everything, then let go of the file. Closing it again does nothing."""
+        if self._closed:
+            return
         await self.flush(whole=True)
         await self._run(self._close)
+        self._closed = True
         self._worker.shutdown()
 
     async def _run(self, work: Callable[..., T], *args: Any) -> T:
@@ -123,7 +131,7 @@ class History:
         def work(store: Store) -> wire.Series:
             finest = store.step_for(seconds)
             step_s = finest * math.ceil(max(seconds / points, self._interval_s) / finest)
-            count = math.ceil(seconds / step_s)
+            count = math.ceil(seconds / step_s) + 1
             end = (at // step_s + 1) * step_s
             start = end - count * step_s
             return series(service, store.read(finest, service, start, end), start=start,

@@ -25,6 +25,7 @@ from engine.monitoring.points import Bounds, Point, after, packed, unpacked
 VERSION = 1
 FINE_S, MIDDLE_S, COARSE_S = 1, 10, 60
 KEEP_FINE_S, KEEP_MIDDLE_S = 900.0, 6 * 3600.0
+BUSY_S = 2.0  # how long a write waits for whoever looks at the file by hand
 AHEAD_S = 3600.0  # rows further in the future were written under a wrong clock
 
 SCHEMA = """
@@ -52,7 +53,7 @@ class Store:
         self._keep = {FINE_S: min(KEEP_FINE_S, keep_s), MIDDLE_S: min(KEEP_MIDDLE_S, keep_s),
                       COARSE_S: keep_s}
         path.touch(mode=0o600)
-        self._db = sqlite3.connect(path, timeout=2.0, isolation_level=None,
+        self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None,
                                    check_same_thread=False)
         try:
             self._prepare()

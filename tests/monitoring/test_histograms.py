@@ -9,9 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.monitoring.histograms import (BoundsMismatch, Histogram, count_above, delta,
-                                          from_sparse, merge, minus, plus, quantile, sparse,
-                                          well_formed)
+from engine.monitoring.histograms import (
+    BoundsMismatch,
+    Histogram,
+    count_above,
+    delta,
+    from_sparse,
+    merge,
+    minus,
+    plus,
+    quantile,
+    sparse,
+    well_formed,
+)
 
 BOUNDS = tuple(0.001 * 1.25**i for i in range(24))
 own_counts = st.lists(st.integers(0, 10_000), min_size=25, max_size=25)
