@@ -1,6 +1,6 @@
 """The typed model of `opsdeck.yaml`. Reading a file, with lines and hints, is `engine.config_file`.
 
-Durations are seconds; see `engine.procedures.document.seconds` for how they may be written.
+Durations are seconds; see `engine.fields.seconds` for how they may be written.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from engine.procedures.document import Approvals, Duration, Model, Typed
+from engine.fields import Approvals, Duration, Model, Typed
 
 Role = Literal["viewer", "operator", "approver", "admin"]
 SIGNALS = ("p50_ms", "p95_ms", "p99_ms", "error_ratio", "rps", "in_flight", "age_s")

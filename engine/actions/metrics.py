@@ -10,9 +10,9 @@ from pydantic import Field, field_validator, model_validator
 from engine.actions import signals
 from engine.actions.words import SERVICE, nearest, span
 from engine.errors import ActionFailed, NotFound
+from engine.fields import Duration
 from engine.procedures import evaluation
 from engine.procedures.actions import Action, Context, Params
-from engine.procedures.document import Duration
 from engine.procedures.scanner import references
 
 NAMES = (*signals.NUMBERS, "errors", "stale")

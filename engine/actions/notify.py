@@ -10,8 +10,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from engine.actions import web
 from engine.errors import ActionFailed, OutcomeUnknown
+from engine.fields import Duration
 from engine.procedures.actions import Action, Context, Params
-from engine.procedures.document import Duration
 from engine.rollout.traffic.sending import Sending
 
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from engine.actions.words import SERVICE, span
+from engine.fields import Duration
 from engine.procedures.actions import Action, Context, Params, Preview, ProcessStatus
-from engine.procedures.document import Duration
 
 
 class ProcessParams(Params):

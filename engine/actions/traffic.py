@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 
 from engine.actions.words import SERVICE, nearest, percents
 from engine.errors import ActionFailed, OutcomeUnknown
+from engine.fields import Duration
 from engine.procedures.actions import Action, Context, Params, Preview
-from engine.procedures.document import Duration
 from engine.rollout.traffic.router import DetailedRouter, Traffic, read_traffic
 
 TOLERANCE = 0.01  # percent

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from engine.config import Rule
+from engine.fields import Approvals, Typed
 from engine.journal.events import canonical
-from engine.procedures.document import Approvals, Step, Typed
+from engine.procedures.document import Step
 
 ConfirmKind = Literal["none", "yes", "typed"]
 _ORDER: dict[str, int] = {"none": 0, "yes": 1, "typed": 2}

@@ -19,10 +19,11 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from engine.fields import Approvals
 from engine.journal.events import Actor, Event
 from engine.procedures.actions import Effect
 from engine.procedures.approvals import Answer, Requirement
-from engine.procedures.document import Approvals, Document, Goto, Operation, Step
+from engine.procedures.document import Document, Goto, Operation, Step
 
 StepState = Literal["planned", "waiting", "intent", "done", "failed", "unknown", "skipped", "undone"]
 RunState = Literal["running", "waiting", "paused", "done", "failed", "rolled_back", "aborted"]

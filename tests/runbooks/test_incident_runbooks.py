@@ -12,10 +12,11 @@ import pytest
 
 from engine.actions import register, signals
 from engine.config import SIGNALS
+from engine.fields import Typed
 from engine.procedures import expressions
 from engine.procedures.actions import Registry
 from engine.procedures.check import checked
-from engine.procedures.document import Document, Operation, Step, Typed
+from engine.procedures.document import Document, Operation, Step
 from engine.procedures.parameters import parameters
 from engine.procedures.rendering import effect_of, parse_args
 

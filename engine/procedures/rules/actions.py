@@ -9,9 +9,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from engine.config import Rule
+from engine.fields import Typed
 from engine.located import Problem, Where, did_you_mean, problems_of
 from engine.procedures.actions import STRICTNESS, Action
-from engine.procedures.document import Operation, Step, Typed
+from engine.procedures.document import Operation, Step
 from engine.procedures.draft import Draft, DraftStep, Role
 from engine.procedures.scanner import has_template
 from engine.procedures.trial import Trial

@@ -1,0 +1,84 @@
+"""One set of versions: pyproject.toml, requirements.lock and what is installed agree."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import tomllib
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LOCK = (ROOT / "requirements.lock").read_text()
+
+
+def pins(requirements: list[str]) -> dict[str, str]:
+    """Name to version; anything but one exact version is an error."""
+    found = {}
+    for text in requirements:
+        match = re.fullmatch(r"([A-Za-z0-9._-]+)==([^*;\s]+)", text)
+        assert match, f"{text} is not pinned to one version"
+        found[match[1].lower()] = match[2]
+    return found
+
+
+DIRECT = pins(PROJECT["project"]["dependencies"])
+DEVELOPMENT = pins(PROJECT["dependency-groups"]["dev"])
+TRANSITIVE = pins(PROJECT["tool"]["uv"]["constraint-dependencies"])
+LOCKED = dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", LOCK, re.MULTILINE))
+
+
+def needed(names: set[str]) -> set[str]:
+    """Everything these distributions need here, by the metadata of what is installed."""
+    found: set[str] = set()
+    todo = [(name, frozenset[str]()) for name in names]
+    seen = set()
+    while todo:
+        name, extras = todo.pop()
+        if (name, extras) in seen:
+            continue
+        seen.add((name, extras))
+        found.add(name)
+        for text in importlib.metadata.requires(name) or []:
+            wanted = Requirement(text)
+            holds = wanted.marker is None or any(
+                wanted.marker.evaluate({"extra": extra}) for extra in ("", *extras))
+            if holds:
+                todo.append((wanted.name.lower().replace("_", "-"), frozenset(wanted.extras)))
+    return found
+
+
+def test_the_lock_holds_exactly_what_production_needs() -> None:
+    assert set(LOCKED) == needed(set(DIRECT))
+
+
+def test_every_locked_version_is_the_pinned_one() -> None:
+    everything = DIRECT | DEVELOPMENT | TRANSITIVE
+    assert {name: everything.get(name) for name in LOCKED} == LOCKED
+
+
+def test_every_pin_is_used_and_everything_used_is_pinned() -> None:
+    assert set(DIRECT | DEVELOPMENT | TRANSITIVE) == needed(set(DIRECT) | set(DEVELOPMENT))
+
+
+def test_every_locked_version_has_hashes() -> None:
+    entries = re.split(r"^(?=[a-z0-9])", LOCK, flags=re.MULTILINE)[1:]
+    assert all("--hash=sha256:" in entry for entry in entries)
+
+
+def test_what_is_installed_is_what_is_pinned() -> None:
+    for name, version in (DIRECT | TRANSITIVE).items():
+        assert importlib.metadata.version(name) == version
+
+
+def test_no_file_names_an_index() -> None:
+    for path in (ROOT / "pyproject.toml", ROOT / "requirements.lock", ROOT / ".ci" / "run"):
+        text = path.read_text()
+        assert "index-url" not in text.replace("--no-emit-index-url", "") and "://" not in text, path
+
+
+def test_python_is_fixed_to_one_minor() -> None:
+    assert (ROOT / ".python-version").read_text().strip() == "3.11"
+    assert PROJECT["project"]["requires-python"] == "==3.11.*"
