@@ -24,7 +24,7 @@ SCHEMA = Path(__file__).with_name("config_schema.json")
 
 
 def load(path: Path) -> Config:
-    """The config in a file; the defaults if there is none. Raises DocumentError with all problems."""
+    """The config in a file, the defaults if there is none. Raises DocumentError, all problems in it."""
     if not path.exists():
         return Config()
     config, problems = check(path)
@@ -36,7 +36,7 @@ def load(path: Path) -> Config:
 def of_engine(home: Home) -> Config:
     """The config of the engine of a home. Raises DocumentError with all problems.
 
-    A system engine must have a file, and only root or its own user may write it: it gives out roles.
+    A system engine must have a file, writable by root or its own user alone: it gives out roles.
     """
     if home.mode == "system":
         if not home.config.exists():
@@ -71,7 +71,8 @@ def refusal(path: Path, problems: list[Problem]) -> DocumentError:
 def _load(path: Path) -> Located:
     located = load_located(path)
     lines = (line.strip() for line in located.text.splitlines())
-    if located.value is None and located.text and all(not x or x[0] == "#" for x in lines):
+    readable = all(problem.line for problem in located.problems)
+    if located.value is None and readable and all(not x or x[0] == "#" for x in lines):
         located.problems = []  # nothing but comments: every default holds
     return located
 

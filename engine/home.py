@@ -131,7 +131,8 @@ def fallback_directory(uid: int) -> Path:
 def _runtime_directory(uid: int) -> Path:
     named = os.environ.get("XDG_RUNTIME_DIR")
     for candidate in ([Path(named)] if named else []) + [Path(f"/run/user/{uid}")]:
-        if checked_directory(candidate, uid) and len(os.fsencode(candidate)) <= 64:
+        room = SOCKET_LIMIT - len("/opsdeck-0123456789abcdef.sock")
+        if checked_directory(candidate, uid) and len(os.fsencode(candidate)) <= room:
             return candidate
     last = fallback_directory(uid)
     if os.path.lexists(last) and not checked_directory(last, uid):

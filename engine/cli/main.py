@@ -8,6 +8,7 @@ needed: `opsdeck --version` has 80 ms.
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import NoReturn
 
@@ -62,6 +63,9 @@ def main(argv: list[str] | None = None) -> int:
 
         print(f"opsdeck {engine.__version__}")
         return 0
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a locale may lack our glyphs
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()

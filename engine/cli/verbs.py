@@ -67,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
         view = client.run(args.run)
         step, text = target(view, verb, args.words)
         _bind(view, step, act, args.digest)
+        if verb in ("confirm", "approve") and step.preview is not None:
+            act.seen_state = step.preview.state
         act.text = _text(verb, step, text)
         if args.verb == "approve" and args.break_glass is not None:
             act.break_glass, act.reason = True, args.break_glass
@@ -115,8 +117,6 @@ def _bind(view: wire.RunView, step: wire.StepView, act: wire.Act, digest: str | 
         raise Conflict(f"step {step.id} is no longer what you saw: its digest is now "
                        f"{step.gate.digest}", hint=f"look again: opsdeck show {view.id}")
     act.digest = step.gate.digest
-    if step.preview is not None and step.gate.kind in ("confirm", "typed", "approval"):
-        act.seen_state = step.preview.state
 
 
 def _text(verb: str, step: wire.StepView, given: str | None) -> str | None:

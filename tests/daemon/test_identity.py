@@ -92,8 +92,8 @@ def test_every_verb_of_the_api_has_a_rule() -> None:
 
 @pytest.mark.parametrize(("verb", "uid"), [*itertools.product(sorted(PEOPLE_ONLY), (90, 91))])
 def test_the_engines_and_the_steps_users_answer_for_nobody(verb: Verb, uid: int) -> None:
-    everything = {"roles": dict.fromkeys(["operator", "approver", "admin"],
-                                         {"users": ["opsdeck", "opsdeck-steps"]})}
+    users = {"users": ["opsdeck", "opsdeck-steps"]}
+    everything = {"roles": {"operator": users, "approver": users, "admin": users}}
     gate = gatekeeper(config=Config.model_validate(everything))
     who = gate.caller(Peer(os.getpid(), uid, uid))
     with pytest.raises(NotPermitted, match="may not"):
