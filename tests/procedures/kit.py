@@ -87,6 +87,7 @@ class Kit:
         self.executor = Executor(self.recorder, self.performer, registry, config, home, clock=clock,
                                  on_change=lambda run: None)
         self.emergency = Emergency.open(home / "emergency.journal")
+        self.executor.on_caught_up = self.emergency.clear
         self.pages: list[str] = []
         self.verbs = Verbs(self.executor, self.emergency, lambda text, live: self.pages.append(text))
 
@@ -178,3 +179,11 @@ def states(view: wire.RunView) -> dict[str, str]:
 
 def step(view: wire.RunView, id: str) -> wire.StepView:
     return next(s for s in view.steps if s.id == id)
+
+
+def running(pid: str | int) -> bool:
+    """Whether a process lives; one that has ended and waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.procedures.kit import ANN, World, kit, states, step
+from tests.procedures.kit import ANN, World, kit, running, states, step
 
 FOUR = """
 - {id: a, title: A, shell: ["echo", "one"], effect: none}
@@ -232,14 +232,7 @@ async def test_a_timeout_ends_the_whole_process_group_and_who_left_it(tmp_path: 
     assert view.state == "failed"
     for name in ("inside", "outside"):
         pid = (tmp_path / name).read_text().strip()
-        assert not _running(pid), f"the {name} process outlived its step"
-
-
-def _running(pid: str) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+        assert not running(pid), f"the {name} process outlived its step"
 
 
 async def test_what_a_step_leaves_in_the_background_ends_with_it(tmp_path: Path) -> None:
@@ -249,7 +242,7 @@ async def test_what_a_step_leaves_in_the_background_ends_with_it(tmp_path: Path)
                 shell: "sh -c 'echo $$ > {tmp_path}/pid; exec sleep 70' & sleep 0.2"}}
             """))
     assert view.state == "done"
-    assert not _running((tmp_path / "pid").read_text().strip())
+    assert not running((tmp_path / "pid").read_text().strip())
 
 
 async def test_a_command_that_does_not_exist_fails_with_its_name(tmp_path: Path) -> None:
@@ -356,7 +349,7 @@ async def test_abort_ends_what_runs_and_undoes_only_when_told(tmp_path: Path, ro
         view = await k.ended(live)
     assert view.state == ("rolled_back" if rollback else "aborted")
     assert log.read_text().split() == (["a", "undo-a"] if rollback else ["a"])
-    assert not _running((tmp_path / "pid").read_text().strip())
+    assert not running((tmp_path / "pid").read_text().strip())
 
 
 async def test_a_run_is_the_same_after_a_restart_of_the_engine(tmp_path: Path) -> None:
