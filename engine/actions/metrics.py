@@ -68,8 +68,8 @@ class Check(Params):
 async def read(ctx: Context, params: Read) -> dict[str, Any]:
     """Effect none. Result: service and variants.<name>, each as `signals.settled` says (numbers are
     -1.0 where not known, see `known`); slowest and most_errors, the variants with the highest
-    p99_ms and error_ratio, and main_error, the type with the most errors a second: "" where there
-    is none."""
+    p99_ms and error_ratio; main_error, the type with the most errors a second, and main_error_at,
+    the variant that has most of those: "" where there is none."""
     raw = ctx.signals.read(params.service)
     names = await signals.variants(ctx, params.service, raw)
     variants = {}
@@ -81,10 +81,11 @@ async def read(ctx: Context, params: Read) -> dict[str, Any]:
     whole = signals.settled(raw)
     for name, entry in {params.service: whole, **variants}.items():
         ctx.log(f"{name}: {_numbers(entry)}")
+    kind, variant = signals.main_error(variants)
     return {"service": whole, "variants": variants,
             "slowest": signals.worst(variants, "p99_ms"),
             "most_errors": signals.worst(variants, "error_ratio"),
-            "main_error": signals.main_error(variants.values() or [whole])}
+            "main_error": kind, "main_error_at": variant}
 
 
 async def check(ctx: Context, params: Check) -> dict[str, Any]:

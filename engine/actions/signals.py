@@ -6,7 +6,7 @@ So a number that is not known is -1.0 here, and `known` says whether those that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from engine.actions.web import config
@@ -62,11 +62,14 @@ def worst(variants: Mapping[str, Mapping[str, Any]], signal: str) -> str:
     return max(sorted(known), key=lambda name: known[name], default="")
 
 
-def main_error(entries: Iterable[Mapping[str, Any]]) -> str:
-    """The type with the most errors a second over these entries; "" if there are none."""
+def main_error(variants: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
+    """The type with the most errors a second over all variants, and the variant that has most of
+    them; "" and "" if there are no errors."""
     total: dict[str, float] = {}
-    for entry in entries:
+    for entry in variants.values():
         for kind, rate in entry["errors"].items():
             total[kind] = total.get(kind, 0.0) + max(0.0, rate)
-    most = max(sorted(total), key=lambda kind: total[kind], default="")
-    return most if total.get(most, 0.0) > 0 else ""
+    kind = max(sorted(total), key=lambda kind: total[kind], default="")
+    if total.get(kind, 0.0) <= 0:
+        return "", ""
+    return kind, max(sorted(variants), key=lambda name: variants[name]["errors"].get(kind, 0.0))

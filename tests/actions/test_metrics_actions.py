@@ -141,14 +141,26 @@ async def test_read_makes_every_number_safe_to_compare(world: Any) -> None:
         "timeout": 1.0, "out_of_memory": 0.0, "invalid_input": 0.0, "model_error": 0.0,
         "unavailable": 0.0, "slow_disk": 0.5}
     assert (result["slowest"], result["most_errors"]) == ("champion", "champion")
-    assert result["main_error"] == "timeout"
+    assert (result["main_error"], result["main_error_at"]) == ("timeout", "champion")
+
+
+def test_the_main_error_is_the_most_frequent_one_and_where_there_is_most_of_it() -> None:
+    # A challenger that fails often but seldom gets a request, beside a champion that is down.
+    def entry(**errors: float) -> dict[str, Any]:
+        return signals.settled({**GOOD, "errors": errors})
+    variants = {"challenger": entry(model_error=2.0, unavailable=0.5),
+                "champion": entry(unavailable=6.0)}
+    assert signals.main_error(variants) == ("unavailable", "champion")
+    assert signals.main_error({"champion": signals.settled({})}) == ("", "")
+    assert signals.main_error({}) == ("", "")
 
 
 async def test_where_nothing_is_wrong_the_worst_is_nobody(world: Any) -> None:
     for variant in (None, "champion", "challenger"):
         script(world, (0, {**GOOD, "p99_ms": None}), variant=variant)
     result = await world.run("metrics.read", service="flights")
-    assert (result["slowest"], result["most_errors"], result["main_error"]) == ("", "", "")
+    assert {result[name] for name in ("slowest", "most_errors", "main_error", "main_error_at")} == {
+        ""}
     assert result["service"]["known"] is False
 
 

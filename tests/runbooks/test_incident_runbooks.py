@@ -40,14 +40,14 @@ def document(id: str) -> Document:
 
 
 def reading(champion: dict[str, Any] | None = None, challenger: dict[str, Any] | None = None,
-            **more: Any) -> dict[str, Any]:
+            kind: str = "", at: str = "") -> dict[str, Any]:
     """A result of metrics.read with these differences from a good one."""
     variants = {"champion": {**GOOD, **(champion or {})},
                 "challenger": {**GOOD, "rps": 2.5, "weight": 5.0, **(challenger or {})}}
     whole = {**GOOD, **(champion or {})}
     return {"service": whole, "variants": variants,
             "slowest": signals.worst(variants, "p99_ms"),
-            "most_errors": signals.worst(variants, "error_ratio"), "main_error": "", **more}
+            "most_errors": signals.worst(variants, "error_ratio"), "main_error": kind, "main_error_at": at}
 
 
 SLOW = {"p99_ms": 412.0}
@@ -176,10 +176,12 @@ def test_a_slow_challenger_is_drained_and_can_have_its_traffic_back() -> None:
         "metrics.check flights p99_ms < 150 for 30 s within 3 min 30 s")
 
 
-def test_a_slow_champion_is_a_persons_matter() -> None:
-    walk = Walk("high-latency", {"signals": reading(champion=SLOW)})
+@pytest.mark.parametrize("challenger", [{}, {"p99_ms": 500.0}])
+def test_a_slow_champion_is_a_persons_matter_even_if_the_challenger_is_slower(
+        challenger: dict[str, Any]) -> None:
+    walk = Walk("high-latency", {"signals": reading(champion=SLOW, challenger=challenger)})
     assert walk.ran == ["weights", "signals", "look", "verify"]
-    assert "not the challenger" in walk.lines["look"]
+    assert "or not alone" in walk.lines["look"]
 
 
 @pytest.mark.parametrize(("left", "given"), [
@@ -221,16 +223,24 @@ def test_undo_restores_the_lease_too() -> None:
 ])
 def test_what_is_done_about_errors_follows_their_type_and_who_has_them(
         kind: str, challenger_fails: bool | None, steps: list[str]) -> None:
-    found = reading(main_error=kind, most_errors="")
+    found = reading()
     if challenger_fails is not None:
-        found = reading(**{"challenger" if challenger_fails else "champion": FAILING},
-                        main_error=kind)
+        who = "challenger" if challenger_fails else "champion"
+        found = reading(**{who: FAILING}, kind=kind, at=who)
     walk = Walk("error-spike", {"signals": found})
     assert walk.ran == ["weights", "signals", *steps, "verify"]
     if "start" in steps:
-        assert walk.lines["start"] == f"service.start flights/{found['most_errors']}"
+        assert walk.lines["start"] == f"service.start flights/{found['main_error_at']}"
     if "champion" in steps:
         assert kind in walk.lines["champion"]
+
+
+def test_a_champion_that_is_down_gets_no_more_traffic_from_a_failing_challenger() -> None:
+    found = reading(champion=FAILING, challenger={"error_ratio": 0.8}, kind="unavailable",
+                    at="champion")
+    walk = Walk("error-spike", {"signals": found})
+    assert walk.ran == ["weights", "signals", "start", "verify"]
+    assert walk.lines["start"] == "service.start flights/champion"
 
 
 # rollback-model
