@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from engine.monitoring.sources.scrape import Client, ScrapeSource, open_targets, shown
+from engine.monitoring.sources.scrape import ScrapeSource, open_targets, shown
 from engine.monitoring.sources.source import Key, Reading, Trouble
 
 
@@ -103,13 +103,13 @@ async def test_a_redirect_is_not_followed(target, targets):
 async def test_a_huge_answer_is_given_up_at_the_cap_and_not_read_to_its_end(target):
     import httpx
     target.mode = "huge"
-    source = ScrapeSource(target.url, Client(httpx.AsyncClient()), 5.0, largest=100_000)
+    source = ScrapeSource(target.url, httpx.AsyncClient(), 5.0, largest=100_000)
     async with asyncio.timeout(2.0):
         assert (await source.read()).kind == "huge"
     await source.close()
 
 
-async def test_targets_share_a_client_that_closes_with_the_last(target, targets):
+async def test_closing_one_target_leaves_the_others_open(target, targets):
     other = await targets()
     for one in (target, other):
         one.carries("flights", champion="7")

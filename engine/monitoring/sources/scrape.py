@@ -24,16 +24,16 @@ ACCEPT = "text/plain;version=0.0.4;q=1,text/plain;q=0.5"
 
 
 class ScrapeSource:
-    """One address that exposes text. Several may share one client, which closes with the last."""
+    """One address that exposes text, with a client of its own, which closes with it."""
 
-    def __init__(self, url: str, client: Client, deadline_s: float, largest: int = LARGEST) -> None:
+    def __init__(self, url: str, client: httpx.AsyncClient, deadline_s: float,
+                 largest: int = LARGEST) -> None:
         self.name = shown(url)
         self._url = url
         self._client = client
         self._deadline_s = deadline_s
         self._largest = largest
         self._parser = Parser()
-        client.users += 1
 
     async def read(self) -> Reading | Trouble:
         """One scrape. A target's own faults come back as Trouble, never as an exception."""
@@ -66,11 +66,11 @@ class ScrapeSource:
         return reading
 
     async def close(self) -> None:
-        await self._client.leave()
+        await self._client.aclose()
 
     async def _fetch(self) -> bytes | Trouble:
         headers = {"Accept": ACCEPT, "Accept-Encoding": "identity"}
-        async with self._client.http.stream("GET", self._url, headers=headers) as answer:
+        async with self._client.stream("GET", self._url, headers=headers) as answer:
             if answer.is_redirect:
                 to = answer.headers.get("location", "nowhere")
                 return self._trouble("redirect", f"points to {shown(to)[:120]!a} instead of "
@@ -95,31 +95,25 @@ class ScrapeSource:
         return Trouble(kind, f"{self.name} {what}")
 
 
-class Client:
-    """An httpx client and how many targets use it."""
-
-    def __init__(self, http: httpx.AsyncClient) -> None:
-        self.http = http
-        self.users = 0
-
-    async def leave(self) -> None:
-        self.users -= 1
-        if self.users == 0:
-            await self.http.aclose()
-
-
 async def open_targets(urls: Sequence[str], deadline_s: float) -> Mapping[str, Source]:
-    """A source for each address, over one client. httpx is loaded off the event loop."""
-    client = Client(await asyncio.to_thread(_client))
-    return {url: ScrapeSource(url, client, deadline_s) for url in dict.fromkeys(urls)}
+    """A source for each address. httpx is loaded off the event loop."""
+    clients = await asyncio.to_thread(_clients, list(dict.fromkeys(urls)))
+    return {url: ScrapeSource(url, client, deadline_s) for url, client in clients.items()}
 
 
-def _client() -> httpx.AsyncClient:
+def _clients(urls: Sequence[str]) -> dict[str, httpx.AsyncClient]:
+    """A client for each address: a pool looks at all its connections for every request, so one pool
+    for a fleet would cost the square of it."""
+    import ssl
+
     import httpx
 
+    secure = any(url.lower().startswith("https:") for url in urls)
+    verify: ssl.SSLContext | bool = ssl.create_default_context() if secure else False
     # proxies and passwords of the environment are for people: a target is asked directly
-    return httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=None,
-                             limits=httpx.Limits(max_connections=None, keepalive_expiry=30.0))
+    return {url: httpx.AsyncClient(verify=verify, trust_env=False, follow_redirects=False,
+                                   timeout=None, limits=httpx.Limits(keepalive_expiry=30.0))
+            for url in urls}
 
 
 def shown(url: str) -> str:
