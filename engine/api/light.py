@@ -6,6 +6,7 @@ call; a request is never sent twice by itself.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 from collections.abc import Iterator, Sequence
@@ -47,6 +48,7 @@ class Client:
     def __init__(self, path: Path, *, silence: float = SILENCE) -> None:
         self.path = path
         self._silence = silence
+        self._streaming: set[_Connection] = set()
 
     def engine(self) -> wire.EngineInfo:
         return self._ask(calls.engine())
@@ -123,6 +125,7 @@ class Client:
 
     def _stream(self, call: calls.Call[T]) -> Iterator[object]:
         connection = _Connection(self.path, self._silence)
+        self._streaming.add(connection)
         try:
             with self._send(connection, call) as response:
                 body = response.read() if response.status >= 400 else b""
@@ -131,6 +134,7 @@ class Client:
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise problems.lost(self.path, sent=False) from error
         finally:
+            self._streaming.discard(connection)
             connection.close()
 
     def _events(self, response: http.client.HTTPResponse) -> Iterator[object]:
@@ -163,3 +167,10 @@ class Client:
 def connect(home: Place) -> Client:
     """A client of the engine of this home; nothing is opened until the first call."""
     return Client(home.socket)
+
+
+def hang_up(client: Client) -> None:
+    """End a client's streams from another thread: their readers get EngineUnreachable."""
+    for connection in list(client._streaming):
+        with contextlib.suppress(OSError, AttributeError):  # it has ended, or not begun
+            connection.sock.shutdown(socket.SHUT_RDWR)

@@ -101,13 +101,14 @@ def gate_lines(view: wire.RunView, step: wire.StepView) -> list[str]:
     assert gate is not None
     undo = step.undo or (f"none: {step.irreversible}" if step.irreversible else "none given")
     rows: list[tuple[str, str]] = [("step", f"{step.id}, attempt {step.attempt}: {step.title}")]
-    if step.command:
+    if step.command and step.kind != "manual":
         rows.append(("this runs", step.command))
     if step.preview is not None:
         rows += [("now", f"{step.preview.now} (read {duration(view.at - step.preview.read_at)} ago)"),
                  ("after", step.preview.after)]
-    rows += [("effect", step.effect), ("undo", undo), ("waits for", _wants(gate, view.at)),
-             ("digest", gate.digest)]
+    if step.kind != "manual":
+        rows += [("effect", step.effect), ("undo", undo)]
+    rows += [("waits for", _wants(gate, view.at)), ("digest", gate.digest)]
     return [f"  {name:<10} {plain(text)}" for name, text in rows]
 
 
