@@ -1,0 +1,136 @@
+"""Carrying out what a person decided: checked once more just before, refused with a sentence.
+
+Abort is exempt from every check but `--read-only`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from console import asks, safety
+from console.asks import Ask, Choice
+from console.screens.dialog import Dialog
+from engine.api import wire
+from engine.errors import OpsdeckError
+
+if TYPE_CHECKING:
+    from console.app import OpsdeckApp
+
+SLOW_S = 0.5
+
+
+def sentence(error: OpsdeckError) -> str:
+    """An error as one or two sentences."""
+    parts = [f"{error.where}: {error.message}" if error.where else error.message, error.hint or ""]
+    return " ".join(f"{part[0].upper()}{part[1:]}".rstrip(".") + "." for part in parts if part)
+
+
+def gate(app: OpsdeckApp, run: wire.RunView, step: wire.StepView) -> None:
+    """Put the question of a waiting step, if anything may be answered now."""
+    ask = asks.gate(run, step, app.state.now)
+    if refused := safety.refusal(ask.choices[0].verb, app.state):
+        app.say(refused, "warn")
+        return
+    app.push_screen(Dialog(ask, lambda *answer: app.begin(perform(app, *answer)),
+                           abort=lambda: abort_run(app, run)))
+
+
+def pause(app: OpsdeckApp, run: wire.RunView) -> None:
+    ask = asks.pause(run)
+    if refused := safety.refusal(ask.choices[0].verb, app.state):
+        app.say(refused, "warn")
+        return
+    app.push_screen(Dialog(ask, lambda *answer: app.begin(perform(app, *answer))))
+
+
+def abort_run(app: OpsdeckApp, run: wire.RunView) -> None:
+    if refused := safety.refusal("abort", app.state):
+        app.say(refused, "warn")
+        return
+    app.push_screen(Dialog(asks.abort(run), lambda *answer: app.begin(perform(app, *answer))))
+
+
+def abort(app: OpsdeckApp, runs: list[str], where: str) -> None:
+    """Abort the one run that `where` has; with none or several, say so."""
+    if not runs:
+        app.say(f"Nothing to abort: no run of {where} is open.", passing=True)
+    elif len(runs) > 1:
+        app.say(f"{where} has runs {', '.join(runs)} open; open the one to abort with :run.", "warn")
+    else:
+        app.begin(_abort_after_reading(app, runs[0]))
+
+
+async def _abort_after_reading(app: OpsdeckApp, run: str) -> None:
+    """The dialog names what was done so far, but an engine that cannot say stops no abort."""
+    try:
+        view = await app.source.run(run)
+    except OpsdeckError:
+        summary = next((r for r in app.state.runs if r.id == run), None)
+        if summary is None:
+            app.say(f"There is no run {run} to abort.", "warn")
+            return
+        view = wire.RunView(
+            id=run, procedure=summary.procedure, state=summary.state, steps=[], title=summary.title,
+            by=summary.by, started=summary.started, ended=None, at=app.state.now, params={},
+            service=summary.service, revision=0, unisolated=False, review=None, next=None,
+            document_sha256="", safe="the engine could not say what was done so far")
+    abort_run(app, view)
+
+
+async def perform(app: OpsdeckApp, ask: Ask, choice: Choice, text: str) -> None:
+    """Read the run again, refuse if what was stated changed, act, and show what came of it."""
+    assert choice.verb != "start"
+    if refused := safety.refusal(choice.verb, app.state):
+        app.say(refused, "warn")
+        return
+    slow = asyncio.get_running_loop().call_later(
+        SLOW_S, app.say, "Asked the engine; it has not answered yet.", "dim")
+    try:
+        if choice.verb != "abort" and ask.stated is not None:
+            fresh = await app.source.run(ask.run)
+            if difference := safety.changed(ask.stated, fresh):
+                app.take_run(fresh)
+                app.say(f"Not done: {difference} Look at it again.", "warn")
+                return
+        verb = choice.verb
+        body = wire.Act(step=ask.step, digest=ask.digest, seen_state=ask.world,
+                        rollback=choice.rollback, break_glass=choice.break_glass)
+        if verb in ("reject", "skip") or choice.break_glass:
+            body.reason = text
+        elif choice.wants != "nothing" or choice.text:
+            body.text = choice.text or text
+        view = await app.source.act(ask.run, verb, body)
+    except OpsdeckError as error:
+        app.say(sentence(error), "bad")
+        return
+    finally:
+        slow.cancel()
+    app.take_run(view)
+    step = f", step {ask.step}" if ask.step else ""
+    app.say(f"{DONE.get(verb, verb)}: run {ask.run}{step}.", "text", passing=True)
+
+
+DONE = {"confirm": "Confirmed", "approve": "Approved", "reject": "Rejected", "answer": "Answered",
+        "settle": "Settled", "retry": "Runs again", "skip": "Skipped", "pause": "Paused",
+        "resume": "Resumed", "abort": "Aborted"}
+
+
+async def start(app: OpsdeckApp, procedure: wire.Procedure, params: Mapping[str, Any],
+                dry_run: bool) -> None:
+    """Start a procedure if the library still holds the document that was shown."""
+    if refused := safety.refusal("start", app.state):
+        app.say(refused, "warn")
+        return
+    try:
+        now = next((p for p in await app.source.library() if p.id == procedure.id), None)
+        if now is None or now.sha256 != procedure.sha256:
+            app.say(f"Not started: {procedure.id} was changed in the library since it was shown. "
+                    "Open it again.", "warn")
+            return
+        view = await app.source.start(wire.StartRun(procedure.id, dict(params), dry_run=dry_run))
+    except OpsdeckError as error:
+        app.say(sentence(error), "bad")
+        return
+    app.go("run", view.id)

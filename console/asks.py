@@ -1,0 +1,183 @@
+"""What a person is asked before anything is done: target, present state, effect, undo, choices. Pure.
+
+There is no default yes: each choice has a key of its own, and leaving (esc, n) does nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from console import format
+from console.safety import Stated, stated
+from engine.api import wire
+from engine.api.backend import Verb
+
+Fact = tuple[str, str]           # label, text
+EFFECTS = {"none": "changes nothing", "idempotent": "safe to repeat",
+           "once": "once only, not safe to repeat"}
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """One answer. `wants` says what must be typed: nothing, `expected` exactly, or any text."""
+
+    key: str
+    label: str
+    verb: Verb | Literal["start"]
+    wants: Literal["nothing", "typed", "text"] = "nothing"
+    prompt: str = ""
+    expected: str | None = None
+    text: str | None = None
+    rollback: bool = False
+    break_glass: bool = False
+    dry_run: bool = False
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """One question. `stated` is what must still hold when the answer is carried out."""
+
+    title: str
+    facts: tuple[Fact, ...]
+    choices: tuple[Choice, ...]
+    run: str = ""
+    step: str | None = None
+    stated: Stated | None = None
+    digest: str | None = None
+    world: dict[str, Any] | None = None
+
+
+def undo_text(step: wire.StepView) -> str:
+    if step.undo:
+        return step.undo
+    if step.irreversible:
+        return f"none: {step.irreversible}"
+    return "nothing to undo" if step.effect == "none" else "none is written for it"
+
+
+def step_facts(run: wire.RunView, step: wire.StepView, now: float) -> list[Fact]:
+    """What a step does: the exact command, the world now and after, effect, undo and reason."""
+    facts: list[Fact] = []
+    if step.kind == "manual":
+        facts.append(("You do", step.command or (step.gate.prompt if step.gate else step.title)))
+    elif step.command:
+        facts.append(("This runs", step.command))
+    if step.preview is not None:
+        read = format.age(max(0.0, now - step.preview.read_at))
+        facts += [("Now", f"{step.preview.now}  (read {read} ago)"), ("After", step.preview.after)]
+    facts += [("Effect", EFFECTS[step.effect]), ("Undo", undo_text(step))]
+    if step.error:
+        facts.append(("Error", step.error))
+    gate = step.gate
+    if gate is not None and gate.kind == "approval":
+        given = ", ".join(gate.approvals) or "nobody yet"
+        who = " or ".join(gate.roles) + (f", not {run.by}" if gate.not_initiator else "")
+        facts.append(("Approvals", f"{len(gate.approvals)} of {gate.approvals_needed}: {given}; "
+                                   f"wants {who}"))
+    if gate is not None and gate.expires is not None:
+        facts.append(("Expires", f"in {format.duration(gate.expires - now)}"))
+    reason = run.params.get("reason")
+    why = str(reason) if reason else run.title
+    return [*facts, ("Why", why)]
+
+
+def target(run: wire.RunView | wire.RunSummary) -> str:
+    service = f", service {run.service}" if run.service else ""
+    return f"run {run.id}, {run.procedure}{service}, started by {run.by}"
+
+
+def gate(run: wire.RunView, step: wire.StepView, now: float) -> Ask:
+    """The question a waiting step puts."""
+    assert step.gate is not None
+    choices = _choices(step, step.gate)
+    facts = [("Target", target(run)), *step_facts(run, step, now)]
+    return Ask(_question(step, step.gate), tuple(facts), choices, run.id, step.id, stated(run, step.id),
+               step.gate.digest, step.preview.state if step.preview else None)
+
+
+def _question(step: wire.StepView, gate: wire.Gate) -> str:
+    """The step's name and what is asked about it."""
+    what = {"settle": "did it take effect?", "failed": "it failed; what now?",
+            "approval": "approve it?"}.get(gate.kind)
+    return f"{step.id}: {step.title}" + (f". {what[0].upper()}{what[1:]}" if what else "")
+
+
+def _choices(step: wire.StepView, gate: wire.Gate) -> tuple[Choice, ...]:
+    if gate.kind == "confirm":
+        return (Choice("y", "yes, run it", "confirm"),)
+    if gate.kind == "typed":
+        expected = gate.expected or step.id
+        return (Choice("y", f"run it; wants {expected} typed", "confirm", "typed",
+                       f"Type {expected} and enter to run it", expected),)
+    if gate.kind == "approval":
+        return (Choice("y", "approve", "approve"),
+                Choice("r", "reject", "reject", "text", "Why is it rejected?"),
+                Choice("b", "open it alone (break glass)", "approve", "text",
+                       "Why alone? This pages the owner and is reviewed.", break_glass=True))
+    if gate.kind == "answer":
+        return (Choice("y", "answer", "answer", "text", "Your answer; the journal keeps it"),)
+    if gate.kind == "settle":
+        return (Choice("d", "it was done", "settle", text="done"),
+                Choice("u", "it was not done", "settle", text="not-done"))
+    retry = Choice("r", "run the step again", "retry")
+    skip = Choice("s", "skip the step", "skip", "text", "Why is it skipped?")
+    return (retry, skip) if step.skippable else (retry,)
+
+
+def abort(run: wire.RunView) -> Ask:
+    """Abort has its plain form on y, so that x, y is all it takes."""
+    done = [s for s in run.steps if s.state == "done" and s.effect != "none"]
+    undoable = [s for s in done if s.undo]
+    current = next((s for s in run.steps if s.state in ("intent", "waiting", "unknown")), None)
+    at = f"step {current.id} is {STATE_WORDS[current.state]}" if current else f"it is {run.state}"
+    facts = [("Target", target(run)),
+             ("Now", f"{at}; {format.plural(len(done), 'step')} that changed something"),
+             ("Effect", run.safe or ("what was done stays done" if done else
+                                     "nothing was changed yet, so nothing stays")),
+             ("Undo", f"r undoes {', '.join(s.id for s in reversed(undoable))}" if undoable
+              else "no step that was done can be undone")]
+    choices = [Choice("y", "abort, undo nothing", "abort")]
+    if undoable:
+        choices.append(Choice("r", "abort and undo", "abort", rollback=True))
+    return Ask(f"Abort run {run.id}?", tuple(facts), tuple(choices), run.id)
+
+
+STATE_WORDS = {"planned": "planned", "waiting": "waiting", "intent": "running", "done": "done",
+               "failed": "failed", "unknown": "of unknown outcome", "skipped": "skipped",
+               "undone": "undone"}
+
+
+def pause(run: wire.RunView) -> Ask:
+    if run.state == "paused":
+        return Ask(f"Resume run {run.id}?", (("Target", target(run)), ("Now", "paused"),
+                   ("Effect", "goes on with its next step"), ("Undo", "p pauses it again")),
+                   (Choice("y", "resume", "resume"),), run.id, None, stated(run, None))
+    return Ask(f"Pause run {run.id}?", (("Target", target(run)), ("Now", run.state),
+               ("Effect", "a step that runs ends; no further step starts"),
+               ("Undo", "p resumes it")),
+               (Choice("y", "pause", "pause"),), run.id, None, stated(run, None))
+
+
+def start(procedure: wire.Procedure, params: Mapping[str, Any],
+          services: Sequence[wire.Service]) -> Ask:
+    """What will start, step by step, with what each step wants first."""
+    given = ", ".join(f"{name}={value}" for name, value in params.items()) or "none"
+    service = next((s for s in services if s.name == params.get("service")), None)
+    facts: list[Fact] = [("Target", f"{procedure.id} on {service.name}" if service else procedure.id),
+                         ("Parameters", given)]
+    if service is not None:
+        facts.append(("Now", f"{service.name}: p99 {format.ms(service.p99_ms)} ms, errors "
+                             f"{format.percent(service.error_ratio)} %, "
+                             f"{format.rate(service.rps)} requests a second"))
+    for number, step in enumerate(procedure.steps, 1):
+        wants = {"none": "", "yes": "; wants a yes", "typed": "; wants a name typed"}[step.confirm]
+        wants += f"; wants {format.plural(step.approvals, 'approval')}" if step.approvals else ""
+        facts.append((f"Step {number}", f"{step.title} ({EFFECTS[step.effect]}{wants})"))
+    acting = [s for s in procedure.steps if s.effect != "none"]
+    undo = [s.id for s in acting if s.undo]
+    facts.append(("Undo", f"{len(undo)} of {format.plural(len(acting), 'step')} that change "
+                          f"something: {', '.join(undo)}" if undo else "no step has an undo"))
+    return Ask(f"Start {procedure.title}?", tuple(facts),
+               (Choice("y", "start it", "start"),
+                Choice("d", "dry run: nothing that has an effect runs", "start", dry_run=True)))

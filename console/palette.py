@@ -1,0 +1,55 @@
+"""Roles of text and their look in each theme.
+
+A screen names what a text *is* (`warn`, `dim`, `accent` …); a theme says how that looks. `calm`
+keeps to the terminal's own sixteen colours, so it suits dark and light backgrounds; `blind` uses a
+blue, a yellow and an orange that people with any common colour blindness tell apart (after Okabe
+and Ito, 2008); `mono` uses no colour at all, only bold, faint, underline and reverse.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from rich.style import Style
+
+ThemeName = Literal["calm", "blind", "mono"]
+THEMES: tuple[ThemeName, ...] = get_args(ThemeName)
+
+_ATTRIBUTES: dict[str, str] = {
+    "text": "", "dim": "dim", "strong": "bold", "head": "bold", "accent": "bold",
+    "ok": "", "warn": "bold", "bad": "bold", "over": "bold", "stale": "dim",
+    "select": "reverse", "select.bad": "reverse bold", "write": "reverse bold", "ask": "bold",
+    "caret": "reverse", "now": "bold", "title": "bold", "p99": "bold", "p95": "", "p50": "dim",
+    "cut": "underline"}
+
+_CALM: dict[str, str] = {
+    **_ATTRIBUTES, "dim": "color(245)", "stale": "color(245)", "head": "color(245)",
+    "accent": "cyan", "ok": "green", "warn": "yellow", "bad": "bold red", "over": "bold red",
+    "now": "bold", "ask": "bold yellow", "p99": "bold", "p95": "cyan", "p50": "color(245)"}
+
+_BLIND: dict[str, str] = {
+    **_CALM, "ok": "color(33)", "warn": "color(220)", "bad": "bold color(202)",
+    "over": "bold color(202)", "accent": "bold", "ask": "bold color(220)", "p95": "color(33)"}
+
+ROLES: dict[ThemeName, dict[str, str]] = {"calm": _CALM, "blind": _BLIND, "mono": _ATTRIBUTES}
+
+
+class Palette:
+    """One theme, parsed. `style(role)` raises KeyError for a role no theme knows."""
+
+    def __init__(self, name: ThemeName) -> None:
+        self.name = name
+        self._styles = {role: Style.parse(text) for role, text in ROLES[name].items()}
+
+    def style(self, role: str) -> Style:
+        return self._styles[role]
+
+
+def choose(theme: str | None, no_color: bool) -> ThemeName:
+    """The theme to use: NO_COLOR (https://no-color.org) beats everything, `calm` is the default."""
+    if no_color:
+        return "mono"
+    for name in THEMES:
+        if theme == name:
+            return name
+    return "calm"

@@ -1,0 +1,90 @@
+"""Whether an act may be done now, and whether what was stated still holds. Pure.
+
+Abort is the safe direction: only `--read-only` refuses it. Everything else wants write mode, fresh
+data, a screen that shows what would happen, and a world that is still as the dialog said.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from console import format
+from console.state import State
+from engine.api import wire
+
+SENTENCE_READ_ONLY = "This console was opened with --read-only, which cannot be left. Nothing was done."
+
+
+def refusal(verb: str, state: State) -> str | None:
+    """Why `verb` may not be done now, as a sentence; None if it may."""
+    if state.read_only:
+        return SENTENCE_READ_ONLY
+    if verb == "abort":
+        return None
+    if not state.write:
+        return "The console is read-only. Press w for write mode, then do it again."
+    if state.too_small:
+        return "The terminal is too small to show what would happen. Make it 80×24 or larger."
+    if state.stale:
+        age = state.age
+        old = "There is no data yet" if age is None else f"The data is {format.age(age)} old"
+        return f"{old}, so nothing is {_participle(verb)} on it. Abort still works (x, then y)."
+    return None
+
+
+def _participle(verb: str) -> str:
+    return {"confirm": "confirmed", "approve": "approved", "reject": "rejected",
+            "answer": "answered", "settle": "settled", "retry": "retried", "skip": "skipped",
+            "pause": "paused", "resume": "resumed", "start": "started"}.get(verb, "done")
+
+
+class Stated(msgspec.Struct, frozen=True):
+    """What a dialog said of a run and one of its steps."""
+
+    run_state: str
+    document: str
+    step: str | None = None
+    step_state: str | None = None
+    attempt: int | None = None
+    command: str | None = None
+    kind: str | None = None
+    digest: str | None = None
+    world: dict[str, Any] | None = None
+
+
+def stated(run: wire.RunView, step_id: str | None) -> Stated:
+    step = next((s for s in run.steps if s.id == step_id), None)
+    if step is None:
+        return Stated(run.state, run.document_sha256)
+    gate, preview = step.gate, step.preview
+    return Stated(run.state, run.document_sha256, step.id, step.state, step.attempt, step.command,
+                  gate.kind if gate else None, gate.digest if gate else None,
+                  preview.state if preview else None)
+
+
+def changed(before: Stated, run: wire.RunView) -> str | None:
+    """What is not as the dialog said any more, as a sentence; None if all still holds.
+
+    A run's revision counts every event, also those of steps beside this one, so it is not compared:
+    the digest binds document, parameters, command, step and attempt.
+    """
+    now = stated(run, before.step)
+    if now == before:
+        return None
+    if before.document != now.document:
+        return "The run is pinned to another document than was shown."
+    if before.step is not None and now.step is None:
+        return f"Step {before.step} is not in the run any more."
+    if before.step_state != now.step_state or before.attempt != now.attempt:
+        return f"Step {before.step} was {before.step_state} and is now {now.step_state}."
+    if before.digest != now.digest or before.command != now.command or before.kind != now.kind:
+        return f"What step {before.step} would do is not what was shown."
+    if before.world != now.world:
+        return f"The world changed: it was {_world(before.world)}, it is {_world(now.world)}."
+    return f"The run was {before.run_state} and is now {now.run_state}."
+
+
+def _world(state: dict[str, Any] | None) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted((state or {}).items())) or "unknown"

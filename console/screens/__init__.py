@@ -1,0 +1,1 @@
+"""The views, one file each; what they show is computed by pure functions of the state."""

@@ -1,0 +1,121 @@
+"""Approvals: what waits for a person, yours first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual.widget import Widget
+
+from console import acting, format
+from console.commands import bindings
+from console.filter import matches
+from console.glyphs import Glyphs
+from console.screens.view import View
+from console.state import GATE_WORDS
+from console.widgets.lines import Line, Lines, line
+from console.widgets.table import Column, Row, Table
+from engine.api import wire
+from engine.errors import OpsdeckError
+
+COLUMNS = (
+    Column("kind", "WAITS FOR", 15, 1),
+    Column("you", "YOU", 4, 2),
+    Column("run", "RUN", 5, 1, right=True),
+    Column("procedure", "PROCEDURE", 14, 3, grow=24),
+    Column("step", "STEP", 9, 5, grow=16),
+    Column("service", "SERVICE", 11, 4, grow=16),
+    Column("since", "SINCE", 7, 2, right=True),
+    Column("expires", "EXPIRES", 7, 6, right=True),
+    Column("prompt", "QUESTION", 30, 7, grow=90),
+)
+
+
+def order(waiting: Iterable[wire.Waiting]) -> list[wire.Waiting]:
+    """Yours first, then what expires soonest, then what waits longest."""
+    return sorted(waiting, key=lambda w: (not w.may, w.expires or float("inf"), w.since))
+
+
+def key(waiting: wire.Waiting) -> str:
+    return f"{waiting.run}/{waiting.step}"
+
+
+def row(waiting: wire.Waiting, glyphs: Glyphs, now: float) -> Row:
+    role = "ask" if waiting.may else "dim"
+    plain = "text" if waiting.may else "dim"
+    expires = format.age(waiting.expires - now) if waiting.expires else format.UNKNOWN
+    return Row(key(waiting), (glyphs.page if waiting.may else glyphs.dot, role), {
+        "kind": (GATE_WORDS[waiting.kind][0], role), "you": ("yes" if waiting.may else "no", role),
+        "run": (waiting.run, plain), "procedure": (waiting.procedure, plain),
+        "step": (waiting.step, plain), "service": (waiting.service or format.UNKNOWN, plain),
+        "since": (format.age(now - waiting.since), plain), "expires": (expires, plain),
+        "prompt": (waiting.prompt, plain)})
+
+
+def detail(waiting: wire.Waiting | None, width: int) -> list[Line]:
+    """The whole question of the selected row, two lines at most."""
+    if waiting is None:
+        return [line((" Nothing waits for a person.", "dim"))]
+    who = "" if waiting.may else " Yours does not count for this one."
+    rows = format.wrap(f"{waiting.prompt}{who} enter opens the run.", width - 2)
+    return [line((" " + text, "ask" if waiting.may else "text")) for text in rows[:2]]
+
+
+class ApprovalsView(View):
+    """Every gate that waits, from the snapshot."""
+
+    place: ClassVar[str] = "approvals"
+    BINDINGS = bindings("approvals")
+
+    def crumbs(self) -> list[str]:
+        return ["Approvals"]
+
+    def body(self) -> Iterable[Widget]:
+        yield Table(COLUMNS, choose="run", empty="nothing waits for a person")
+        yield Lines(id="detail")
+
+    def table(self) -> Table:
+        return self.query_one(Table)
+
+    def update(self) -> None:
+        deck = self.deck
+        waiting = [w for w in order(deck.state.waiting)
+                   if matches(self.filter, w.kind, w.run, w.procedure, w.step, w.service, w.prompt)]
+        self.table().set_rows([row(w, deck.glyphs, deck.state.now) for w in waiting])
+        self.query_one("#detail", Lines).show(detail(self.selected(), self.size.width))
+
+    def selected(self) -> wire.Waiting | None:
+        chosen = self.table().selected
+        return next((w for w in self.deck.state.waiting if key(w) == chosen), None)
+
+    def copyable(self) -> str:
+        waiting = self.selected()
+        return f"run {waiting.run} step {waiting.step}: {waiting.prompt}" if waiting else ""
+
+    def action_open(self) -> None:
+        if waiting := self.selected():
+            self.deck.go("run", waiting.run)
+
+    def action_approve(self) -> None:
+        waiting = self.selected()
+        if waiting is None or waiting.kind != "approval":
+            self.deck.say("The selected line does not want an approval; enter opens its run.",
+                          passing=True)
+        else:
+            self.deck.begin(self._approve(waiting))
+
+    async def _approve(self, waiting: wire.Waiting) -> None:
+        try:
+            run = await self.deck.source.run(waiting.run)
+        except OpsdeckError as error:
+            self.deck.say(acting.sentence(error), "warn")
+            return
+        step = next((s for s in run.steps if s.id == waiting.step and s.gate is not None), None)
+        if step is None:
+            self.deck.say(f"Step {waiting.step} of run {waiting.run} waits no more.", "warn")
+        else:
+            acting.gate(self.deck, run, step)
+
+    def action_abort(self) -> None:
+        if waiting := self.selected():
+            self.deck.abort_of([waiting.run], f"run {waiting.run}")

@@ -1,0 +1,184 @@
+"""Fleet: a row a service, worst first; one look says what is wrong and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+from textual.widget import Widget
+
+from console import format
+from console.commands import bindings
+from console.filter import matches
+from console.glyphs import Glyphs
+from console.order import PAGE, STALE, TICKET, Order, over, severity
+from console.screens.view import View
+from console.widgets.lines import Line, Lines, line
+from console.widgets.table import Cell, Column, Row, Table
+from engine.api import wire
+
+TREND_S = 300.0
+COLUMNS = (
+    Column("name", "SERVICE", 11, 1, grow=24),
+    Column("version", "VERSION", 7, 5, grow=11),
+    Column("split", "SPLIT", 5, 6, grow=8, right=True),
+    Column("rps", "REQ/s", 6, 3, right=True),
+    Column("p50", "P50ms", 5, 7, grow=7, right=True),
+    Column("p95", "P95ms", 5, 8, grow=7, right=True),
+    Column("p99", "P99ms", 6, 2, grow=7, right=True),
+    Column("spark", "5 min", 8, 4, grow=20),
+    Column("errors", "ERR% ", 6, 2, right=True),
+    Column("state", "STATE", 10, 3, grow=12),
+    Column("rollout", "ROLLOUT", 10, 10),
+    Column("drift", "DRIFT", 6, 11),
+    Column("flight", "IN FL", 5, 12, right=True),
+    Column("types", "ERRORS/s BY TYPE", 18, 9, grow=34),
+)
+
+
+def short(state: dict[str, Any] | None) -> str:
+    """The word for a drift or a rollout: its `short` or `state`, "-" without one."""
+    return str((state or {}).get("short") or (state or {}).get("state") or format.UNKNOWN)
+
+
+def serving(service: wire.Service) -> list[wire.Variant]:
+    """The variants that get traffic, or all where no weight is known."""
+    weighted = [v for v in service.variants if v.weight]
+    return weighted or service.variants
+
+
+def errors_by_type(service: wire.Service) -> list[tuple[str, float]]:
+    """(type, per second) summed over variants, most first, without zeros."""
+    total: dict[str, float] = {}
+    for variant in service.variants:
+        for kind, count in variant.errors.items():
+            total[kind] = total.get(kind, 0.0) + count
+    return sorted(((k, v) for k, v in total.items() if v > 0), key=lambda item: (-item[1], item[0]))
+
+
+def _limited(text: str, value: float | None, limit: float | None, role: str) -> Cell:
+    return (f"{text}!", "over") if over(value, limit) else (f"{text} ", role)
+
+
+def mark(service: wire.Service, glyphs: Glyphs) -> tuple[Cell, Cell]:
+    """The glyph and the word for the state of a service."""
+    kind = severity(service)
+    if kind == PAGE:
+        return (glyphs.page, "bad"), ("page", "bad")
+    if kind == STALE:
+        return (glyphs.stale, "stale"), (f"stale {format.age(service.age_s)}", "stale")
+    if kind == TICKET:
+        return (glyphs.ticket, "warn"), ("ticket", "warn")
+    word = "over limit" if kind < 4 else "well"
+    return (glyphs.well, "warn" if kind < 4 else "ok"), (word, "warn" if kind < 4 else "dim")
+
+
+def row(service: wire.Service, glyphs: Glyphs, at: float, spark_width: int) -> Row:
+    """One line of the table. Numbers that are not known are "-", and a limit exceeded is marked `!`."""
+    glyph, word = mark(service, glyphs)
+    stale = severity(service) == STALE
+    role = "stale" if stale else "text"
+    limits = service.limits
+    variants = serving(service)
+    trend = service.trend_p99_ms
+    buckets = format.buckets(trend, at, TREND_S / max(1, len(trend)), spark_width,
+                             phase=(sum(map(ord, service.name)) % 8) / 8)
+    spark = format.spark(buckets, glyphs.spark, limits.get("p99_ms"))
+    hot = over(service.p99_ms, limits.get("p99_ms"))
+    if service.waiting and not service.alerts and not stale:
+        word = (f"{service.waiting} waits" if service.waiting == 1 else f"{service.waiting} wait", "ask")
+    flights = [v.in_flight for v in service.variants if v.in_flight is not None]
+    types = "  ".join(f"{kind} {format.rate(count)}" for kind, count in errors_by_type(service))
+    return Row(service.name, glyph, {
+        "name": (service.name, role),
+        "version": (f" {glyphs.arrow} ".join(v.version or "?" for v in variants), role),
+        "split": ("/".join(format.plain(v.weight) for v in variants), role),
+        "rps": (format.rate(service.rps), role),
+        "p50": _limited(format.ms(service.p50_ms), service.p50_ms, limits.get("p50_ms"), role),
+        "p95": _limited(format.ms(service.p95_ms), service.p95_ms, limits.get("p95_ms"), role),
+        "p99": _limited(format.ms(service.p99_ms), service.p99_ms, limits.get("p99_ms"), role),
+        "spark": (spark, "over" if hot else "stale" if stale else "text"),
+        "errors": _limited(format.percent(service.error_ratio), service.error_ratio,
+                           limits.get("error_ratio"), role),
+        "state": word,
+        "drift": (short(service.drift), role if service.drift else "dim"),
+        "rollout": (short(service.rollout), role if service.rollout else "dim"),
+        "flight": (format.plain(sum(flights)) if flights else format.UNKNOWN, role),
+        "types": (types or format.UNKNOWN, "text" if types else "dim"),
+    })
+
+
+def advice(service: wire.Service, now: float, waiting: Sequence[wire.Waiting]) -> Line:
+    """One sentence on the selected service: what is wrong, since when, what to do."""
+    if service.alerts:
+        alert = min(service.alerts, key=lambda a: (a.level != "page", a.since))
+        more = len(service.alerts) - 1
+        text = f"{service.name}: {alert.title}" + (f" (and {more} more)" if more else "") + "."
+        if alert.runbooks:
+            return line((f" {text}", "bad" if alert.level == "page" else "warn"),
+                        (f" Try runbook {alert.runbooks[0]} (r)", "ask"))
+        return line((f" {text}", "bad" if alert.level == "page" else "warn"))
+    if severity(service) == STALE:
+        return line((f" {service.name}: no data for {format.duration(service.age_s)}; what it "
+                     "serves is not known. Look whether its server is up.", "warn"))
+    mine = [w for w in waiting if w.service == service.name]
+    if mine:
+        return line((f" {service.name}: run {mine[0].run} waits, {mine[0].prompt}", "ask"),
+                    (" (a)", "accent"))
+    if severity(service) < 4:
+        return line((f" {service.name}: over a limit, but not for long enough to alert.", "warn"))
+    return line((f" {service.name} is well.", "dim"))
+
+
+class FleetView(View):
+    """All services. `enter` opens one, `r` its suggested runbook."""
+
+    place: ClassVar[str] = "fleet"
+    BINDINGS = bindings("fleet")
+
+    def __init__(self, argument: str = "") -> None:
+        super().__init__(argument)
+        self.order = Order()
+
+    def crumbs(self) -> list[str]:
+        return ["Fleet"]
+
+    def body(self) -> Iterable[Widget]:
+        yield Table(COLUMNS, empty="waiting for the engine's first numbers", id="services")
+        yield Lines(id="advice")
+
+    def table(self) -> Table:
+        return self.query_one(Table)
+
+    def update(self) -> None:
+        deck, table = self.deck, self.table()
+        state = deck.state
+        services = self.order.sort(state.services, idle_s=deck.idle_s)
+        at = state.snapshot.at if state.snapshot else 0.0
+        width = table.width_of("spark")
+        table.set_rows([row(s, deck.glyphs, at, width) for s in services
+                        if matches(self.filter, s.name, mark(s, deck.glyphs)[1][0],
+                                   *(a.title for a in s.alerts))])
+        self.query_one("#advice", Lines).show([self._advice()])
+
+    def _advice(self) -> Line:
+        service = self.deck.state.service(self.table().selected or "")
+        if service is None:
+            reason = self.deck.state.link.reason
+            return line((f" {reason}", "warn")) if reason else line(" ")
+        return advice(service, self.deck.state.now, self.deck.state.waiting)
+
+    def copyable(self) -> str:
+        return "".join(text for text, _ in self._advice()).strip()
+
+    def action_open(self) -> None:
+        if selected := self.table().selected:
+            self.deck.go("service", selected)
+
+    def action_suggest(self) -> None:
+        self.deck.suggest(self.table().selected or "")
+
+    def action_abort(self) -> None:
+        selected = self.table().selected
+        self.deck.abort_of([r.id for r in self.deck.state.runs if r.service == selected
+                            and r.ended is None], f"service {selected}")

@@ -1,0 +1,153 @@
+"""What every view shares: header, body, message and hints, and how it hears of news."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import events
+from textual.app import ComposeResult
+from textual.screen import Screen
+from textual.widget import Widget
+
+from console import commands
+from console.widgets.bars import Bar, Notice, header_line, hints_line
+from console.widgets.prompt import Prompt
+from console.widgets.table import Table
+from engine.api import wire
+
+if TYPE_CHECKING:
+    from console.app import OpsdeckApp
+
+
+class View(Screen[None], inherit_bindings=False):
+    """One place to be. Subclasses set `place`, compose `body` and write `update`."""
+
+    place: ClassVar[str] = ""
+    AUTO_FOCUS = ""
+
+    def __init__(self, argument: str = "") -> None:
+        super().__init__()
+        self.argument = argument
+        self.filter = ""
+
+    @property
+    def deck(self) -> OpsdeckApp:
+        return cast("OpsdeckApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        yield Bar(id="header")
+        yield from self.body()
+        yield Notice(id="notice")
+        yield Prompt(id="prompt")
+        yield Bar(id="hints")
+
+    def body(self) -> Iterable[Widget]:
+        raise NotImplementedError
+
+    def crumbs(self) -> list[str]:
+        raise NotImplementedError
+
+    def update(self) -> None:
+        """Bring the body up to the state; called at each tick, after keys and on resize."""
+        raise NotImplementedError
+
+    def hints(self) -> list[tuple[str, str]]:
+        return commands.hints(self.place)
+
+    def take(self, run: wire.RunView) -> None:
+        """A newer state of a run: of interest to the view of that run alone."""
+
+    def copyable(self) -> str:
+        """What `y` copies."""
+        return ""
+
+    def table(self) -> Table | None:
+        """The list that j, k, g and G move in, if there is one."""
+        return None
+
+    def on_mount(self) -> None:
+        self.query_one(Notice).display = False
+        self.query_one(Prompt).display = False
+        self.deck.trail.recall(self)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.renew)
+
+    def on_screen_resume(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Draw everything from the state as it is now."""
+        if not self.is_mounted or not self.size.width:
+            return
+        deck, width = self.deck, self.size.width
+        self.query_one("#header", Bar).show(
+            [header_line(self.crumbs(), deck.state, deck.glyphs, width)])
+        hints = self.hints()
+        if self.filter:
+            hints = [("/", f"filter: {self.filter}"), *(h for h in hints if h[0] != "/")]
+        self.query_one("#hints", Bar).show([hints_line(hints, width)])
+        notice, (text, role) = self.query_one(Notice), deck.message
+        if notice.text != text:
+            notice.say(text, role)
+        self.update()
+
+    def on_key(self, _event: events.Key) -> None:
+        self.deck.touched()
+
+    def action_down(self) -> None:
+        self._move(1)
+
+    def action_up(self) -> None:
+        self._move(-1)
+
+    def action_top(self) -> None:
+        self._move(-10**9)
+
+    def action_bottom(self) -> None:
+        self._move(10**9)
+
+    def action_page_down(self) -> None:
+        table = self.table()
+        self._move(table.page if table else 0)
+
+    def action_page_up(self) -> None:
+        table = self.table()
+        self._move(-table.page if table else 0)
+
+    def _move(self, by: int) -> None:
+        table = self.table()
+        if table is not None:
+            table.move(by)
+            self.selection_moved()
+
+    def selection_moved(self) -> None:
+        """What follows the selection is drawn anew; the list has drawn itself."""
+        self.update()
+
+    def action_filter(self) -> None:
+        self._ask("/", self.filter)
+
+    def ask_goto(self) -> None:
+        self._ask(":", "")
+
+    def _ask(self, sign: str, text: str) -> None:
+        context = self.deck.context()
+        self.query_one("#hints").display = False
+        self.query_one(Prompt).open(
+            sign, text, (lambda t: commands.complete(t, context)) if sign == ":" else lambda _t: [])
+
+    def on_prompt_changed(self, message: Prompt.Changed) -> None:
+        self.deck.touched()
+        if message.sign == "/":
+            self.filter = message.text
+            self.update()
+
+    def on_prompt_ended(self, message: Prompt.Ended) -> None:
+        self.query_one("#hints").display = True
+        if message.sign == "/":
+            self.filter = message.text or ""
+        elif message.text:
+            self.deck.go_to_line(message.text)
+        self.renew()

@@ -1,0 +1,71 @@
+"""What the console knows at one moment, and how old that is."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from console.source import Clock, Link, Tick
+from engine.api import wire
+
+STALE_AFTER_S = 5.0
+GATE_WORDS: dict[str, tuple[str, str]] = {
+    "approval": ("approval", "approvals"), "confirm": ("confirmation", "confirmations"),
+    "typed": ("confirmation", "confirmations"), "answer": ("question", "questions"),
+    "settle": ("unknown outcome", "unknown outcomes"), "failed": ("failed step", "failed steps")}
+
+
+class State:
+    """The newest tick with the console's own mode. Changed by the app alone, read by every view."""
+
+    def __init__(self, clock: Clock, *, write: bool = False, read_only: bool = False) -> None:
+        self.clock = clock
+        self.tick = Tick(None, None, Link("connecting"))
+        self.read_only = read_only
+        self.write = write and not read_only
+        self.too_small = False
+
+    @property
+    def snapshot(self) -> wire.Snapshot | None:
+        return self.tick.snapshot
+
+    @property
+    def link(self) -> Link:
+        return self.tick.link
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the engine's last sign of life; None before the first."""
+        return None if self.tick.heard is None else max(0.0, self.clock() - self.tick.heard)
+
+    @property
+    def stale(self) -> bool:
+        age = self.age
+        return age is None or age > STALE_AFTER_S
+
+    @property
+    def now(self) -> float:
+        """The engine's time, as far as is known: the snapshot's plus the time since it came."""
+        snapshot, age = self.snapshot, self.age
+        return (snapshot.at if snapshot else 0.0) + (age or 0.0)
+
+    @property
+    def services(self) -> list[wire.Service]:
+        return self.snapshot.services if self.snapshot else []
+
+    @property
+    def runs(self) -> list[wire.RunSummary]:
+        return self.snapshot.runs if self.snapshot else []
+
+    @property
+    def waiting(self) -> list[wire.Waiting]:
+        return self.snapshot.waiting if self.snapshot else []
+
+    def service(self, name: str) -> wire.Service | None:
+        return next((s for s in self.services if s.name == name), None)
+
+    def waits_for_me(self) -> list[tuple[int, str]]:
+        """(count, word) of what waits for this person, the most pressing first."""
+        pages = sum(a.level == "page" for s in self.services for a in s.alerts)
+        counts = Counter(GATE_WORDS[w.kind] for w in self.waiting if w.may)
+        found = [(pages, "page" if pages == 1 else "pages")] if pages else []
+        return found + [(n, words[n != 1]) for words, n in counts.most_common()]

@@ -1,0 +1,1 @@
+"""The pieces of the screens: each draws lines of text and repaints only what changed."""
