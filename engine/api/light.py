@@ -50,6 +50,12 @@ class Client:
         self._silence = silence
         self._streaming: set[_Connection] = set()
 
+    def hang_up(self) -> None:
+        """End this client's streams from another thread: their readers get EngineUnreachable."""
+        for connection in list(self._streaming):
+            with contextlib.suppress(OSError, AttributeError):  # it has ended, or not begun
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
     def engine(self) -> wire.EngineInfo:
         return self._ask(calls.engine())
 
@@ -167,10 +173,3 @@ class Client:
 def connect(home: Place) -> Client:
     """A client of the engine of this home; nothing is opened until the first call."""
     return Client(home.socket)
-
-
-def hang_up(client: Client) -> None:
-    """End a client's streams from another thread: their readers get EngineUnreachable."""
-    for connection in list(client._streaming):
-        with contextlib.suppress(OSError, AttributeError):  # it has ended, or not begun
-            connection.sock.shutdown(socket.SHUT_RDWR)
