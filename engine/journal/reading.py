@@ -59,10 +59,26 @@ def events(db: sqlite3.Connection, after: int = 0, until: int = NEWEST_SEQ,
 def everything(db: sqlite3.Connection, directory: Path, archives: Sequence[ArchiveInfo],
                after: int = 0, until: int = NEWEST_SEQ) -> Iterator[Row]:
     """Rows of the database and of the sound `archives`, merged in order of seq."""
-    streams = [archive.read(directory / a.file) for a in archives
-               if not a.fault and a.last_seq > after]
-    merged = heapq.merge(events(db, after, until), *streams, key=lambda row: row.seq)
-    return (row for row in merged if row.seq > after) if after else merged
+    pending = sorted((a for a in archives if not a.fault and a.last_seq > after),
+                     key=lambda a: a.first_seq, reverse=True)
+    heap: list[tuple[int, int, Row, Iterator[Row]]] = []
+
+    def push(order: int, stream: Iterator[Row]) -> None:
+        row = next(stream, None)
+        if row is not None:
+            heapq.heappush(heap, (row.seq, order, row, stream))
+
+    push(0, events(db, after, until))
+    while heap or pending:
+        # A file is opened only when its turn comes: there may be more of them than open files.
+        if pending and (not heap or pending[-1].first_seq <= heap[0][0]):
+            info = pending.pop()
+            push(info.id, archive.read(directory / info.file))
+            continue
+        seq, order, row, stream = heapq.heappop(heap)
+        if seq > after or not after:
+            yield row
+        push(order, stream)
 
 
 def chain(db: sqlite3.Connection, directory: Path, run: str, after: int = 0) -> list[Row]:
@@ -154,10 +170,10 @@ def ledger(db: sqlite3.Connection, directory: Path) -> Ledger:
     index = [IndexRow(run_row(r[:7]), r[7] if isinstance(r[7], int) else -1, r[8]) for r in
              db.execute(f"SELECT {RUN_COLUMNS}, n, sum FROM runs").fetchall()]
     known = [archive.checked(directory, info) for info in archives(db)]
-    return Ledger(anchors, tail(db), index, known, _file_faults(db))
+    return Ledger(anchors, tail(db), index, known, file_faults(db))
 
 
-def _file_faults(db: sqlite3.Connection) -> list[str]:
+def file_faults(db: sqlite3.Connection) -> list[str]:
     """What SQLite says of the file's pages and indexes, for files below CHECKED_FILE bytes."""
     pages, size = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
     if pages * size > CHECKED_FILE:

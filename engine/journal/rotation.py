@@ -22,11 +22,11 @@ MOST_EVENTS = 10_000
 MOST_BYTES = 16 << 20
 
 
-def rotate(journal: SqliteJournal, *, older_than_s: float, now: float) -> int:
+def rotate(journal: SqliteJournal, *, older_than_s: float, now: float, at_least: int) -> int:
     """Rotate what ended more than `older_than_s` before `now`, a file at a time; returns the events.
 
-    Chains that do not hold, or were sealed, stay in the database; so does each chain's newest engine
-    event, and whatever no anchor covers yet.
+    Nothing happens while fewer than `at_least` events are due. Chains that do not hold, or were sealed,
+    stay in the database.
     """
     moved = 0
     journal.anchor()
@@ -36,7 +36,7 @@ def rotate(journal: SqliteJournal, *, older_than_s: float, now: float) -> int:
     while True:
         with journal.transaction() as db:
             rows = _chosen(db, now - older_than_s)
-            if not rows:
+            if len(rows) < max(1, at_least):
                 return moved
             id = db.execute("SELECT coalesce(max(id), 0) + 1 FROM archives").fetchone()[0]
             info = archive.write(journal.archive_directory, id, rows)
@@ -68,7 +68,7 @@ def _chosen(db: sqlite3.Connection, before: float) -> list[Row]:
     for run in [*(id for (id,) in finished.fetchall()), ENGINE]:
         rows = _sound(db, run)
         if run == ENGINE:
-            rows = _old_prefix(rows[:-1], before, covered)
+            rows = _old_prefix(rows, before, covered)
         if not rows or rows[-1].seq > covered:
             continue
         chosen += rows

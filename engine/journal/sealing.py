@@ -8,6 +8,7 @@ is a break of its own.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,8 @@ from engine.journal import reading
 from engine.journal.anchors import Tail
 from engine.journal.events import ENGINE, GENESIS, Event, NewEvent
 from engine.journal.faults import ASIDE_HINT
-from engine.journal.rows import SEAL, SEGMENT
-from engine.journal.verify import sealed_break
+from engine.journal.rows import SEAL, SEGMENT, evidence
+from engine.journal.verify import Break, first_causes
 
 if TYPE_CHECKING:
     from engine.journal.sqlite import SqliteJournal
@@ -32,9 +33,10 @@ def seal(journal: SqliteJournal, event: NewEvent) -> Event:
     """
     reason = str(event.data.get("reason", ""))
     with journal.transaction() as db:
-        _rebuild_indexes(db)
+        mended = _rebuild_indexes(db)
         findings = reading.inspect(db, journal.archive_directory)
-        if not findings.breaks:
+        breaks = [*mended, *findings.breaks]
+        if not breaks:
             raise UsageError("there is nothing to seal: every chain and anchor holds")
         damaged = [b for b in findings.breaks if b.kind == "file"]
         if damaged:
@@ -48,9 +50,11 @@ def seal(journal: SqliteJournal, event: NewEvent) -> Event:
                              data={"reason": reason, "breaks": texts,
                                    "text": f"goes on after a break: {'; '.join(texts)}"})
             recorded.append(journal.add(db, start, after=(_last_n(db, run), GENESIS)))
-        told = "; ".join(findings.verdict().breaks)
+        causes = first_causes(breaks)
+        told = "; ".join(b.text for b in causes)
         data = {**event.data, "reason": reason, "text": f"sealed: {told} ({reason})",
-                "breaks": [sealed_break(b) for b in findings.breaks]}
+                "breaks": [_recorded(b) for b in causes],
+                "repeats": [_recorded(b) for b in breaks if b not in causes]}
         recorded.append(journal.add(db, NewEvent(run=ENGINE, kind=SEAL, at=event.at,
                                                  actor=event.actor, data=data)))
         journal.close_tail(db, _recomputed_tail(db))
@@ -78,7 +82,18 @@ def _recomputed_tail(db: sqlite3.Connection) -> Tail:
     return tail
 
 
-def _rebuild_indexes(db: sqlite3.Connection) -> None:
-    """An index that disagrees with its table is not evidence: the table is. Rebuild, then look."""
-    if db.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
+def _rebuild_indexes(db: sqlite3.Connection) -> list[Break]:
+    """An index that disagrees with its table is not evidence: the table is. Returns what was mended."""
+    found = reading.file_faults(db)
+    if not found:
+        return []
+    # A table that contradicts itself cannot be indexed; the examination then says so.
+    with contextlib.suppress(sqlite3.IntegrityError):
         db.execute("REINDEX")
+    if reading.file_faults(db):
+        return []
+    return [Break("file", evidence(*found), f"{found[0]}; its indexes were rebuilt", kind="file")]
+
+
+def _recorded(found: Break) -> dict[str, str]:
+    return {"key": found.key, "evidence": found.evidence, "text": found.text}

@@ -120,13 +120,14 @@ class SqliteJournal:
         from engine.journal import sealing
         return sealing.seal(self, event)
 
-    def rotate(self, *, older_than_s: float, now: float) -> int:
-        """Move finished runs and engine events older than that into an archive; see `rotation`.
+    def rotate(self, *, older_than_s: float, now: float, at_least: int = 1000) -> int:
+        """Move finished runs and engine events older than that into an archive, once `at_least` events
+        are due (many small files make reading slow); see `rotation`.
 
         Returns how many events moved. Raises what `append` raises.
         """
         from engine.journal import rotation
-        return rotation.rotate(self, older_than_s=older_than_s, now=now)
+        return rotation.rotate(self, older_than_s=older_than_s, now=now, at_least=at_least)
 
     def anchor(self) -> None:
         """Anchor what no anchor covers yet; nothing to do is fine."""
@@ -196,7 +197,8 @@ class SqliteJournal:
         """Anchor what is left and close. Idempotent; a journal that cannot be written is just closed."""
         if not self._closed and self._writable and self._writer is not None:
             # Without it nothing is lost: the tail covers the newest events, whoever opens next goes on.
-            with suppress(JournalError):
+            with suppress(JournalError, sqlite3.Error):
+                self._writer.execute("PRAGMA busy_timeout = 500")
                 self.anchor()
         self._closed = True
         self._disconnect()

@@ -31,12 +31,16 @@ from engine.journal.rows import (
 
 
 class Break(msgspec.Struct, frozen=True):
-    """Something that does not hold. `key` names the place and `evidence` what was found there."""
+    """Something that does not hold. `key` names the place and `evidence` what was found there.
+
+    `runs` are the chains that it is about, as far as that is known.
+    """
 
     key: str
     evidence: str
     text: str
     run: str | None = None
+    runs: tuple[str, ...] = ()
     first_seq: int = 0
     last_seq: int = 0
     kind: str = "chain"
@@ -97,7 +101,7 @@ class Findings(msgspec.Struct, frozen=True):
 
     def verdict(self) -> Verdict:
         return Verdict(events=self.events, chains=self.chains, anchors=self.anchors,
-                       archived=self.archived, breaks=[b.text for b in _first_causes(self.breaks)],
+                       archived=self.archived, breaks=[b.text for b in first_causes(self.breaks)],
                        seals=self.seals)
 
 
@@ -157,6 +161,7 @@ class _Examination:
         self.seals: list[str] = []
         self.said_archives: dict[int, object] = {}
         self.events = 0
+        self.blocked: set[str] = set()
         self.index = {entry.row.id: entry for entry in ledger.index}
         self.index_hash: dict[str, str] = {}
         self.lost = {(s.run, s.first_n): s for a in ledger.archives if a.fault for s in a.spans}
@@ -203,10 +208,10 @@ class _Examination:
 
     def _accept(self, row: Row) -> None:
         data = msgspec.json.decode(row.data)
-        known = [b for b in data.get("breaks", []) if isinstance(b, dict)]
-        for entry in known:
-            self.accepted.setdefault(str(entry.get("key")), set()).add(str(entry.get("evidence")))
-        texts = "; ".join(str(entry.get("text")) for entry in known) or str(data.get("aside", ""))
+        causes = data.get("breaks", [])
+        for entry in [*causes, *data.get("repeats", [])]:
+            self.accepted.setdefault(entry["key"], set()).add(entry["evidence"])
+        texts = "; ".join(entry["text"] for entry in causes) or str(data.get("aside", ""))
         self.seals.append(f"sealed {utc(row.at)} by {row.user} ({data.get('reason', '')}): {texts}")
 
     def _close_fault(self, run: str, chain: _Chain, until: int) -> None:
@@ -254,25 +259,27 @@ class _Examination:
 
     def _check_window(self, window: _Window, anchor: Anchor) -> None:
         window.gap_until(anchor.last_seq + 1)
-        missed = []
+        missed: dict[str, str] = {}
         for run, n, hash in anchor.known_heads():
             chain = self.chains.get(run)
             if chain is None:
-                missed.append(f"{chain_name(run)} is gone, anchor {anchor.id} knew {n} events of it")
+                missed[run] = f"{chain_name(run)} is gone, anchor {anchor.id} knew {n} events of it"
             elif chain.fault is None and chain.n < n:
-                missed.append(f"the newest events of {chain_name(run)} are gone: anchor {anchor.id} "
-                              f"knew event {n}, it ends at event {chain.n}")
+                missed[run] = (f"the newest events of {chain_name(run)} are gone: anchor {anchor.id} "
+                               f"knew event {n}, it ends at event {chain.n}")
             elif chain.fault is None and chain.n == n and chain.prev != hash:
-                missed.append(f"event {n} of {chain_name(run)} is not the one anchor {anchor.id} knew")
+                missed[run] = f"event {n} of {chain_name(run)} is not the one anchor {anchor.id} knew"
         if window.digest == anchor.digest and not missed:
             return
-        if not missed and window.gaps:
-            missed.append(f"events are gone: seq {', '.join(window.gaps)} (anchor {anchor.id})")
-        text = "; ".join(missed) or (f"the events of seq {anchor.first_seq} to {anchor.last_seq} are "
-                                     f"not those that anchor {anchor.id} knew")
+        text = (f"the events of seq {anchor.first_seq} to {anchor.last_seq} are not those of "
+                f"anchor {anchor.id}")
+        if missed:
+            text = "; ".join(missed.values())
+        elif window.gaps:
+            text = f"events are gone: seq {', '.join(window.gaps)} (anchor {anchor.id})"
         self.breaks.append(Break(key=f"window:{anchor.id}", evidence=evidence(window.digest, text),
                                  text=text, first_seq=anchor.first_seq, last_seq=anchor.last_seq,
-                                 kind="window"))
+                                 runs=tuple(missed), kind="window"))
 
     def _check_tail(self, window: _Window) -> None:
         tail = self.ledger.tail
@@ -280,16 +287,17 @@ class _Examination:
         if (window.digest, window.count) == (tail.digest, tail.count):
             return
         window.gap_until(tail.last + 1)
-        gone = [chain_name(run) for run, entry in self.index.items()
+        gone = [run for run, entry in self.index.items()
                 if entry.n > (self.chains[run].n if run in self.chains else 0)
                 and (run not in self.chains or self.chains[run].fault is None)]
         if window.gaps:
             text = f"the newest events are not complete: seq {', '.join(window.gaps)} are gone"
-            text += f" ({', '.join(gone)})" if gone else ""
+            text += f" ({', '.join(map(chain_name, gone))})" if gone else ""
         else:
             text = f"the events from seq {tail.first} on are not those that were recorded"
         self.breaks.append(Break(key=f"tail:{tail.anchor}", evidence=evidence(window.digest, tail.digest),
-                                 text=text, first_seq=tail.first, last_seq=1 << 62, kind="window"))
+                                 text=text, first_seq=tail.first, last_seq=1 << 62,
+                                 runs=tuple(gone), kind="window"))
 
     # ---- the end
 
@@ -303,10 +311,9 @@ class _Examination:
         elif tail.anchor < newest:
             self.breaks.append(Break("tail", evidence(tail), f"anchor {newest} was not made by the "
                                      "journal", kind="anchor"))
-        blocked = set()
         for run, chain in self.chains.items():
             if chain.fault is not None:
-                blocked.add(run)
+                self.blocked.add(run)
                 self._close_fault(run, chain, chain.seq)
         for fault in anchoring.faults(self.ledger.anchors, self.ledger.tail):
             self.breaks.append(Break(f"anchor:{fault.id}", fault.evidence, fault.text, kind="anchor"))
@@ -320,7 +327,7 @@ class _Examination:
         return Findings(
             events=self.events, chains=len(self.chains), anchors=len(self.ledger.anchors),
             archived=sum(a.events for a in self.ledger.archives if not a.fault), breaks=unknown,
-            known=known, seals=self.seals, blocked=frozenset(blocked))
+            known=known, seals=self.seals, blocked=frozenset(self.blocked))
 
     def _again(self, found: Break) -> Break:
         if found.key not in self.accepted:
@@ -334,8 +341,9 @@ class _Examination:
             if info is None or (info.file, info.sha256) != said:
                 text = f"archive {id} is not listed as it was recorded in the engine's chain"
                 self.breaks.append(Break(f"archive:{id}:listed", evidence(info), text, kind="archive"))
+        records_lost = any(run == ENGINE for run, _ in self.lost)
         for info in self.ledger.archives:
-            if info.id not in self.said_archives:
+            if info.id not in self.said_archives and not records_lost:
                 text = f"archive {info.id} is listed but was never recorded in the engine's chain"
                 self.breaks.append(Break(f"archive:{info.id}:listed", evidence(info), text,
                                          kind="archive"))
@@ -355,7 +363,9 @@ class _Examination:
                 holds = False
             if holds or run in lost:
                 continue
-            if entry.n > chain.n:
+            if run in self.blocked:
+                text = f"the index entry of run {run} cannot be checked against its broken chain"
+            elif entry.n > chain.n:
                 text = (f"the newest events of run {run} are gone: its index knows event {entry.n}, "
                         f"it ends at event {chain.n}")
             else:
@@ -363,25 +373,19 @@ class _Examination:
             self.breaks.append(Break(f"index:{run}", evidence(entry), text, run=run, kind="index"))
 
 
-def _first_causes(breaks: Sequence[Break]) -> list[Break]:
+def first_causes(breaks: Sequence[Break]) -> list[Break]:
     """Leave out what only repeats another break: a window around a broken chain, an index entry of a
     run that is broken or cut short anyway, an anchor's events once the anchor itself is wrong."""
     chains = [b for b in breaks if b.kind == "chain"]
-    windows = [b for b in breaks if b.kind == "window"]
+    broken = {b.run for b in chains}
+    cut_short = {run for b in breaks if b.kind == "window" for run in b.runs}
     told = []
     for found in breaks:
-        repeats = False
         if found.kind == "window":
-            repeats = any(found.first_seq <= b.first_seq <= found.last_seq for b in chains)
-        elif found.kind == "index":
-            repeats = (any(b.run == found.run for b in chains)
-                       or any(f"run {found.run} " in f"{b.text} ".replace(",", " ").replace(")", " ")
-                              for b in windows))
+            around = any(found.first_seq <= b.first_seq <= found.last_seq for b in chains)
+            repeats = around or (bool(found.runs) and broken.issuperset(found.runs))
+        else:
+            repeats = found.kind == "index" and found.run in broken | cut_short
         if not repeats:
             told.append(found)
     return told
-
-
-def sealed_break(found: Break) -> dict[str, str]:
-    """A break as a seal records it."""
-    return {"key": found.key, "evidence": found.evidence, "text": found.text}
