@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from engine.config import Config, as_dict
 from engine.errors import DocumentError
@@ -42,8 +42,8 @@ def of_engine(home: Home) -> Config:
         if not home.config.exists():
             raise DocumentError("the system's engine has no config", where=str(home.config),
                                 hint="`opsdeck config example` prints one to begin with")
-        if distrust := _distrust(home.config):
-            raise refusal(home.config, distrust)
+        if found := distrust(home.config):
+            raise refusal(home.config, found)
     return load(home.config)
 
 
@@ -115,7 +115,7 @@ def _absolute(config: Config, base: Path) -> Config:
     return config.model_copy(update={"engine": engine, "services": services})
 
 
-def _distrust(path: Path) -> list[Problem]:
+def distrust(path: Path) -> list[Problem]:
     """Why a file that gives out roles cannot be trusted, if so."""
     for place in (path, path.parent):
         found = place.stat()
@@ -167,11 +167,3 @@ def schema() -> str:
     made["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     made["title"] = "opsdeck.yaml"
     return json.dumps(made, indent=2, sort_keys=True) + "\n"
-
-
-def keys_of(model: type[BaseModel]) -> Iterator[str]:
-    """Every key that a model and the models in it have, as written in a file."""
-    for definition in [model.model_json_schema(by_alias=True)]:
-        yield from definition.get("properties", {})
-        for inner in definition.get("$defs", {}).values():
-            yield from inner.get("properties", {})

@@ -13,6 +13,7 @@ HELP = "check procedures: every problem of every file, with line and hint"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "example:\n  opsdeck check runbooks/"
     parser.add_argument("paths", nargs="+", metavar="PATH",
                         help="a procedure, or a directory of procedures")
     parser.add_argument("--json", action="store_true", help="print the problems as JSON")

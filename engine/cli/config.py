@@ -34,15 +34,17 @@ def run(args: argparse.Namespace) -> int:
         print(config_file.SCHEMA.read_text(), end="")
         return 0
     if args.what == "check":
-        return _check(args.path or args.home.config, json=args.json)
+        return _check(args.path or args.home.config, args.home, json=args.json)
     return _show(args.home, json=args.json)
 
 
-def _check(path: Path, *, json: bool) -> int:
+def _check(path: Path, home: Home, *, json: bool) -> int:
     from engine import config_file
     from engine.cli.text import emit
 
     _, problems = config_file.check(path)
+    if home.mode == "system" and path == home.config and path.exists():
+        problems += config_file.distrust(path)
     if json:
         emit({"path": str(path), "problems": [
             {"file": p.file, "line": p.line, "column": p.column, "level": p.level,

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -215,11 +214,3 @@ def status(home: Home) -> dict[str, Any]:
     process = recorded(home)
     return {"pid": process.pid if process else None, "socket": str(home.socket), "version": None,
             "state": "starting" if process else "stopped"}
-
-
-def log_tail(path: Path, lines: int = 5) -> list[str]:
-    """The last lines of a log, [] if there is none."""
-    try:
-        return path.read_text(errors="replace").splitlines()[-lines:]
-    except OSError:
-        return []

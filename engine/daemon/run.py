@@ -13,7 +13,7 @@ from typing import Protocol
 import engine
 from engine.api.backend import Backend
 from engine.config import Config
-from engine.daemon import lifecycle, sockets
+from engine.daemon import lifecycle, privileges, sockets
 from engine.daemon.identity import Gatekeeper, steps_uid
 from engine.daemon.notify import notify
 from engine.daemon.server import Server
@@ -43,6 +43,8 @@ async def serve(home: Home, config: Config, open_engine: OpenEngine, *,
     SIGHUP is ignored: a lost terminal stops nothing.
     """
     prepare(home)
+    if home.mode == "system":
+        privileges.keep_to_ourselves()
     uid_of_steps = steps_uid(config)
     with take(home.lock, engine="opsdeck engine serve"):
         lifecycle.write_record(home, engine.__version__)

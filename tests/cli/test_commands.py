@@ -67,14 +67,14 @@ def test_the_version_is_told_without_an_engine() -> None:
     assert command("--version").stdout == "opsdeck 0.1.0\n"
 
 
-def test_help_lists_every_verb_and_each_verb_has_an_example() -> None:
-    listed = command("help")
+def test_help_lists_every_verb_and_each_verb_has_an_example(opsdeck: Opsdeck) -> None:
+    listed = opsdeck("help")
     assert listed.returncode == 0
     assert all(f"\n  {verb} " in listed.stdout for verb in VERBS)
-    for verb in ("status", "confirm", "engine", "timeline"):
-        told = command("help", verb)
-        assert told.returncode == 0
-        assert "example:\n  opsdeck" in told.stdout
+    for verb in VERBS:
+        for told in (opsdeck("help", verb), opsdeck(verb, "--help")):
+            assert told.returncode == 0
+            assert f"  opsdeck {verb}" in told.stdout.partition("\nexample")[2]
 
 
 def test_an_unknown_verb_names_the_nearest() -> None:
