@@ -5,8 +5,8 @@
     GET  /metrics       Prometheus text or OpenMetrics, as the Accept header asks
 
 Weights are read and changed over the admin socket (`engine.serving.admin`). SIGTERM stops taking
-requests, lets those in flight end (ten seconds at most) and exits 0. A config that is not valid is
-one sentence on standard error and exit 2.
+requests, lets those in flight end (`drain_s`, ten seconds, at most) and exits 0. A config that is
+not valid is one sentence on standard error and exit 2.
 """
 
 from __future__ import annotations
@@ -32,8 +32,6 @@ from engine.serving.prediction_log import PredictionLog
 from engine.serving.proxy import Proxy
 from engine.serving.weights import Traffic
 
-# aiohttp grants this twice: once until the handler ends, once until the response is out.
-_DRAIN_S = 5.0
 _IDLE_CALLER_S = 75.0
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -63,8 +61,9 @@ async def serve(config: GatewayConfig, stop: asyncio.Event,
         log = PredictionLog(config.prediction_log.settings(), config.service)
         instruments.dropped = lambda: log.dropped
     proxy = Proxy(config, traffic, instruments, log)
-    public = _runner(_public_handler(proxy, Exposition(instruments)), config.max_body_bytes)
-    admin = _runner(admin_handler(traffic), 65536)
+    public = _runner(_public_handler(proxy, Exposition(instruments)), config.max_body_bytes,
+                     config.drain_s)
+    admin = _runner(admin_handler(traffic), 65536, 1.0)
     try:
         await public.setup()
         await admin.setup()
@@ -93,7 +92,7 @@ async def _open(runner: web.ServerRunner, config: GatewayConfig) -> None:
                          f"{error.strerror or error}.") from None
 
 
-def _runner(handler: Handler, max_body_bytes: int) -> web.ServerRunner:
+def _runner(handler: Handler, max_body_bytes: int, drain_s: float) -> web.ServerRunner:
     loop = asyncio.get_running_loop()
 
     def request_of(message: Any, payload: Any, protocol: Any, writer: Any,
@@ -103,7 +102,8 @@ def _runner(handler: Handler, max_body_bytes: int) -> web.ServerRunner:
 
     server = web.Server(handler, request_factory=request_of, access_log=None,
                         keepalive_timeout=_IDLE_CALLER_S)
-    return web.ServerRunner(server, shutdown_timeout=_DRAIN_S)
+    # aiohttp grants its timeout twice: until the handler ends, then until the response is out.
+    return web.ServerRunner(server, shutdown_timeout=drain_s / 2)
 
 
 def _public_handler(proxy: Proxy, exposition: Exposition) -> Handler:

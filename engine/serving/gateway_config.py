@@ -71,6 +71,7 @@ class GatewayConfig(msgspec.Struct, forbid_unknown_fields=True):
     max_body_bytes: int = 8 << 20
     max_response_bytes: int = 64 << 20
     max_in_flight: int = 2048
+    drain_s: float = 10.0
 
     def weights(self) -> dict[str, float]:
         """The weights to start with when no state was kept: all to the champion unless given."""
@@ -125,7 +126,8 @@ def _problem(config: GatewayConfig) -> str | None:
                 f"socket's path has at most {SOCKET_PATH_LIMIT}.")
     positive: dict[str, Any] = {
         "timeout_s": config.timeout_s, "max_body_bytes": config.max_body_bytes,
-        "max_response_bytes": config.max_response_bytes, "max_in_flight": config.max_in_flight}
+        "max_response_bytes": config.max_response_bytes, "max_in_flight": config.max_in_flight,
+        "drain_s": config.drain_s}
     if config.prediction_log is not None:
         log = config.prediction_log
         positive |= {"prediction_log.max_bytes": log.max_bytes,

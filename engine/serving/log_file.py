@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-_STAMP = re.compile(r"\.\d{8}T\d{6}Z(-\d{3})?")
+_STAMP = re.compile(r"\.\d{8}T\d{6}Z(-\d{6})?")
 _FIRST_AT = re.compile(rb'\{"at":([0-9.]+)')
 _TAIL = 1 << 20
 
@@ -106,15 +106,18 @@ class LogFile:
         self._fd = fd
 
     def _rotate(self, now: float) -> None:
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
-        target = self._path.with_name(f"{self._path.name}.{stamp}")
-        turn = 0
-        while target.exists():
-            turn += 1
-            target = self._path.with_name(f"{self._path.name}.{stamp}-{turn:03d}")
-        self._path.rename(target)
+        self._path.rename(self._next_name(now))
         self.close()
         self._expire(now)
+
+    def _next_name(self, now: float) -> Path:
+        """A name that sorts behind all there are, also within one second or on a clock set back."""
+        stamp, turn = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now)), 0
+        if files := self.rotated():
+            newest, _, number = files[-1].name[len(self._path.name) + 1:].partition("-")
+            if newest >= stamp:
+                stamp, turn = newest, int(number or 0) + 1
+        return self._path.with_name(f"{self._path.name}.{stamp}" + (f"-{turn:06d}" if turn else ""))
 
     def _expire(self, now: float) -> None:
         files = self.rotated()

@@ -193,7 +193,8 @@ class PredictionLog:
         self._line_count = 0
 
     def _write_all(self) -> None:
-        ticked = 0.0
+        self._file.tick(time.time())
+        ticked = time.monotonic()
         while True:
             try:
                 item = self._queue.get(timeout=_TICK_S)

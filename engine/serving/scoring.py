@@ -3,9 +3,12 @@
 What `mlflow models serve` (3.17) answers for an ONNX model with one input per column and a column
 signature is answered the same here, byte for byte, including what it makes of types: numbers in
 strings are numbers, missing numbers are NaN, fractions in whole-number columns are cut off, columns
-that are not in the signature are ignored. Where MLflow fails inside pandas or onnxruntime and a
-sensible answer exists (text columns, inputs of shape [rows, 1]), that answer is given. A CSV row
-with more fields than the header is refused, where pandas would shift all its values by one column.
+that are not in the signature are ignored. It differs on purpose where MLflow fails or guesses:
+
+- text columns work (MLflow with pandas 3 hands onnxruntime an array that it does not know), and
+  a number or null in one is refused rather than spelled out;
+- inputs of shape [rows, 1], and outputs of different lengths, work;
+- a CSV row with more fields than the header is refused, where pandas would shift all its values.
 
 The forms are those of `mlflow/pyfunc/scoring_server/__init__.py`: dataframe_split,
 dataframe_records, instances, inputs, and CSV with a header.

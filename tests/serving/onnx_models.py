@@ -9,10 +9,14 @@ from engine.serving import manifest
 
 INPUTS = [{"name": "distance", "type": "double"}, {"name": "temp", "type": "float"},
           {"name": "hour", "type": "long"}]
+CARRIER = {"name": "carrier", "type": "string"}
 
 
-def linear_model() -> Any:
-    """score = distance * 0.001 + temp * 0.1 + hour, in float32; late = score > 10 (int64)."""
+def linear_model(*, carrier: bool = False) -> Any:
+    """score = distance * 0.001 + temp * 0.1 + hour, in float32; late = score > 10 (int64).
+
+    With `carrier`, a text input adds 100 to the score of UA and 0 to that of any other.
+    """
     from onnx import TensorProto, checker, helper
 
     def constant(name: str, value: float) -> Any:
@@ -23,19 +27,28 @@ def linear_model() -> Any:
         helper.make_node("Mul", ["distance", "a"], ["x"]),
         helper.make_node("Mul", ["temp", "b"], ["y"]),
         helper.make_node("Add", ["x", "y"], ["xy"]),
-        helper.make_node("Add", ["xy", "hour_f"], ["score"]),
-        helper.make_node("Greater", ["score", "limit"], ["is_late"]),
-        helper.make_node("Cast", ["is_late"], ["late"], to=TensorProto.INT64),
+        helper.make_node("Add", ["xy", "hour_f"], ["plain"]),
     ]
+    inputs = [helper.make_tensor_value_info("distance", TensorProto.FLOAT, [None]),
+              helper.make_tensor_value_info("temp", TensorProto.FLOAT, [None]),
+              helper.make_tensor_value_info("hour", TensorProto.INT64, [None])]
+    opsets = [helper.make_opsetid("", 18)]
+    if carrier:
+        inputs.append(helper.make_tensor_value_info("carrier", TensorProto.STRING, [None]))
+        opsets.append(helper.make_opsetid("ai.onnx.ml", 3))
+        nodes += [helper.make_node("LabelEncoder", ["carrier"], ["code"], domain="ai.onnx.ml",
+                                   keys_strings=["UA"], values_floats=[100.0], default_float=0.0),
+                  helper.make_node("Add", ["plain", "code"], ["score"])]
+    else:
+        nodes.append(helper.make_node("Identity", ["plain"], ["score"]))
+    nodes += [helper.make_node("Greater", ["score", "limit"], ["is_late"]),
+              helper.make_node("Cast", ["is_late"], ["late"], to=TensorProto.INT64)]
     graph = helper.make_graph(
-        nodes, "linear",
-        [helper.make_tensor_value_info("distance", TensorProto.FLOAT, [None]),
-         helper.make_tensor_value_info("temp", TensorProto.FLOAT, [None]),
-         helper.make_tensor_value_info("hour", TensorProto.INT64, [None])],
+        nodes, "linear", inputs,
         [helper.make_tensor_value_info("score", TensorProto.FLOAT, [None]),
          helper.make_tensor_value_info("late", TensorProto.INT64, [None])],
         [constant("a", 0.001), constant("b", 0.1), constant("limit", 10.0)])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     checker.check_model(model)
     return model
 
