@@ -33,7 +33,7 @@ def gate(app: OpsdeckApp, run: wire.RunView, step: wire.StepView) -> None:
     if refused := safety.refusal(ask.choices[0].verb, app.state):
         app.say(refused, "warn")
         return
-    app.push_screen(Dialog(ask, lambda *answer: app.begin(perform(app, *answer)),
+    app.open(Dialog(ask, lambda *answer: app.begin(perform(app, *answer)),
                            abort=lambda: abort_run(app, run)))
 
 
@@ -42,14 +42,14 @@ def pause(app: OpsdeckApp, run: wire.RunView) -> None:
     if refused := safety.refusal(ask.choices[0].verb, app.state):
         app.say(refused, "warn")
         return
-    app.push_screen(Dialog(ask, lambda *answer: app.begin(perform(app, *answer))))
+    app.open(Dialog(ask, lambda *answer: app.begin(perform(app, *answer))))
 
 
 def abort_run(app: OpsdeckApp, run: wire.RunView) -> None:
     if refused := safety.refusal("abort", app.state):
         app.say(refused, "warn")
         return
-    app.push_screen(Dialog(asks.abort(run), lambda *answer: app.begin(perform(app, *answer))))
+    app.open(Dialog(asks.abort(run), lambda *answer: app.begin(perform(app, *answer))))
 
 
 def abort(app: OpsdeckApp, runs: list[str], where: str) -> None:

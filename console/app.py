@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from rich.console import RenderableType
+from textual import events
 from textual._compositor import ChopsUpdate, LayoutUpdate
 from textual.app import App
 from textual.driver import Driver
@@ -37,6 +38,14 @@ class Home(Protocol):
     def socket(self) -> Path: ...
 
 
+@runtime_checkable
+class Pressable(Protocol):
+    """A screen that takes keys and pastes by itself: a view or a dialog."""
+
+    async def press(self, key: str, character: str | None) -> None: ...
+    def paste(self, text: str) -> None: ...
+
+
 class OpsdeckApp(App[int], inherit_bindings=False):
     """Everything the views share. `say` shows a sentence, `go` moves, `begin` runs something."""
 
@@ -63,6 +72,7 @@ class OpsdeckApp(App[int], inherit_bindings=False):
         self._touched = source.clock() - 60.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._behind = False
+        self.settling: Awaitable[Any] | None = None
 
     def get_default_screen(self) -> Screen[Any]:
         view = places.make(self.trail.here)
@@ -96,6 +106,37 @@ class OpsdeckApp(App[int], inherit_bindings=False):
     def terminal_gone(self) -> None:
         """The terminal hung up, or a signal asks for the end: leave; the runs go on in the engine."""
         self.exit(return_code=0)
+
+    async def on_event(self, event: events.Event) -> None:
+        """Keys go straight to the screen in front, one after the other: typing ahead keeps its order.
+
+        Textual would queue a key for a widget before the key in front of it has moved the focus.
+        """
+        front: object = self.screen_stack[-1] if self._screen_stack else None
+        if isinstance(event, events.Key) and isinstance(front, Pressable):
+            self.touched()
+            if event.key == "ctrl+c":
+                self.action_leave()
+            else:
+                await front.press(event.key, event.character)
+                await self._settle()
+        elif isinstance(event, events.Paste) and isinstance(front, Pressable):
+            front.paste(event.text)
+        else:
+            await super().on_event(event)
+
+    async def run_key(self, key: str) -> None:
+        """Do what `key` is bound to in the view in front, or everywhere."""
+        await self._check_bindings(key)
+
+    async def _settle(self) -> None:
+        """Wait until a screen that a key has opened is there, before the next key is taken."""
+        settling, self.settling = self.settling, None
+        if settling is not None:
+            await settling
+
+    def open(self, dialog: Screen[None]) -> None:
+        self.settling = self.push_screen(dialog)
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside the loop; what it raises unexpectedly ends the console with a report."""
@@ -201,7 +242,7 @@ class OpsdeckApp(App[int], inherit_bindings=False):
 
     def action_keys(self) -> None:
         from console.screens.help import HelpDialog
-        self.push_screen(HelpDialog(self.trail.here[0]))
+        self.open(HelpDialog(self.trail.here[0]))
 
     def action_write_mode(self) -> None:
         state = self.state

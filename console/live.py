@@ -19,7 +19,7 @@ from typing import Any
 from console.source import Clock, Link, Tick
 from engine.api import wire
 from engine.api.backend import OutputChunk, Verb
-from engine.api.light import Client, hang_up
+from engine.api.light import Client
 from engine.errors import EngineUnreachable, OpsdeckError
 
 BACKOFF_S = (0.2, 0.4, 0.8, 1.5, 3.0, 5.0)
@@ -44,7 +44,7 @@ class Pump:
 
     def close(self) -> None:
         self._closed = True
-        hang_up(self._client)
+        self._client.hang_up()
 
     def _run(self) -> None:
         ended: OpsdeckError | None = None

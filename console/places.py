@@ -77,4 +77,4 @@ def show(app: OpsdeckApp) -> None:
     """Put the view of the trail's last place in front, without any dialog."""
     while app.screen_stack and not isinstance(app.screen, View):
         app.pop_screen()
-    app.switch_screen(make(app.trail.here))
+    app.settling = app.switch_screen(make(app.trail.here))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from textual import events
 from textual.app import ComposeResult
 from textual.screen import ModalScreen
 
@@ -60,6 +59,8 @@ class Dialog(ModalScreen[None], inherit_bindings=False):
         self.call_after_refresh(self.draw)
 
     def draw(self) -> None:
+        if not self.is_mounted:
+            return
         width, height = self.app.size
         sheet = self.query_one(Sheet)
         glyphs = sheet.deck.glyphs
@@ -96,28 +97,23 @@ class Dialog(ModalScreen[None], inherit_bindings=False):
         return [line((" " + row, "warn")) for row in format.wrap(self.problem, width - 2)] \
             if self.problem else []
 
-    def on_key(self, event: events.Key) -> None:
-        if event.key == "ctrl+c":
-            return
-        event.stop()
-        event.prevent_default()
-        if event.key == "escape" or (self.choice is None and event.key in ("n", "q")):
+    async def press(self, key: str, character: str | None) -> None:
+        if key == "escape" or (self.choice is None and key in ("n", "q")):
             self.dismiss()
-        elif event.key in ("pageup", "pagedown"):
-            self.scrolled += 5 if event.key == "pagedown" else -5
+        elif key in ("pageup", "pagedown"):
+            self.scrolled += 5 if key == "pagedown" else -5
             self.draw()
         elif self.choice is None:
-            self._choose(event.character or event.key)
-        elif event.key == "enter":
+            self._choose(character or key)
+        elif key == "enter":
             self._enter(self.choice)
-        elif self.edit.press(event.key, event.character):
+        elif self.edit.press(key, character):
             self.problem = ""
             self.draw()
 
-    def on_paste(self, event: events.Paste) -> None:
-        event.stop()
+    def paste(self, text: str) -> None:
         if self.choice is not None:
-            self.edit.insert(event.text)
+            self.edit.insert(text)
             self.draw()
 
     def _choose(self, key: str) -> None:

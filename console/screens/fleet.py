@@ -42,9 +42,9 @@ def short(state: dict[str, Any] | None) -> str:
 
 
 def serving(service: wire.Service) -> list[wire.Variant]:
-    """The variants that get traffic, or all where no weight is known."""
-    weighted = [v for v in service.variants if v.weight]
-    return weighted or service.variants
+    """The variants that get traffic, the champion first; all where no weight is known."""
+    weighted = [v for v in service.variants if v.weight] or service.variants
+    return sorted(weighted, key=lambda v: v.name != "champion")
 
 
 def errors_by_type(service: wire.Service) -> list[tuple[str, float]]:
@@ -108,16 +108,19 @@ def row(service: wire.Service, glyphs: Glyphs, at: float, spark_width: int) -> R
     })
 
 
-def advice(service: wire.Service, now: float, waiting: Sequence[wire.Waiting]) -> Line:
-    """One sentence on the selected service: what is wrong, since when, what to do."""
+def advice(service: wire.Service, now: float, waiting: Sequence[wire.Waiting],
+           width: int) -> Line:
+    """One sentence on the selected service: what is wrong, since when, what to do.
+
+    What to do is never cut; what is wrong gives way to it.
+    """
     if service.alerts:
         alert = min(service.alerts, key=lambda a: (a.level != "page", a.since))
         more = len(service.alerts) - 1
-        text = f"{service.name}: {alert.title}" + (f" (and {more} more)" if more else "") + "."
-        if alert.runbooks:
-            return line((f" {text}", "bad" if alert.level == "page" else "warn"),
-                        (f" Try runbook {alert.runbooks[0]} (r)", "ask"))
-        return line((f" {text}", "bad" if alert.level == "page" else "warn"))
+        text = f" {service.name}: {alert.title}" + (f" (and {more} more)" if more else "")
+        todo = f"  r: try {alert.runbooks[0]}" if alert.runbooks else ""
+        return line((format.clip(text, width - len(todo)), "bad" if alert.level == "page" else "warn"),
+                    (todo, "ask"))
     if severity(service) == STALE:
         return line((f" {service.name}: no data for {format.duration(service.age_s)}; what it "
                      "serves is not known. Look whether its server is up.", "warn"))
@@ -166,7 +169,7 @@ class FleetView(View):
         if service is None:
             reason = self.deck.state.link.reason
             return line((f" {reason}", "warn")) if reason else line(" ")
-        return advice(service, self.deck.state.now, self.deck.state.waiting)
+        return advice(service, self.deck.state.now, self.deck.state.waiting, self.size.width)
 
     def copyable(self) -> str:
         return "".join(text for text, _ in self._advice()).strip()

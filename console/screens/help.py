@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from textual import events
 from textual.app import ComposeResult
 from textual.screen import ModalScreen
 
@@ -60,8 +59,8 @@ class HelpDialog(ModalScreen[None], inherit_bindings=False):
         sheet.styles.height = len(lines)
         sheet.show(lines)
 
-    def on_key(self, event: events.Key) -> None:
-        if event.key != "ctrl+c":
-            event.stop()
-            event.prevent_default()
-            self.dismiss()
+    async def press(self, _key: str, _character: str | None) -> None:
+        self.dismiss()
+
+    def paste(self, _text: str) -> None:
+        """Nothing to paste into."""

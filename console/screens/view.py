@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from textual import events
 from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.widget import Widget
@@ -93,8 +92,34 @@ class View(Screen[None], inherit_bindings=False):
             notice.say(text, role)
         self.update()
 
-    def on_key(self, _event: events.Key) -> None:
-        self.deck.touched()
+    async def press(self, key: str, character: str | None) -> None:
+        """One key: to the prompt while it is open, else to what it is bound to here or everywhere."""
+        prompt = self.query_one(Prompt)
+        if not prompt.display:
+            await self.deck.run_key(key)
+            return
+        outcome = prompt.press(key, character)
+        if outcome == "typing":
+            self._filtered(prompt)
+            return
+        self.query_one("#hints").display = True
+        text = prompt.edit.text if outcome == "entered" else ""
+        if prompt.sign == "/":
+            self.filter = text
+        self.renew()
+        if prompt.sign == ":" and text:
+            self.deck.go_to_line(text)
+
+    def paste(self, text: str) -> None:
+        prompt = self.query_one(Prompt)
+        if prompt.display:
+            prompt.paste(text)
+            self._filtered(prompt)
+
+    def _filtered(self, prompt: Prompt) -> None:
+        if prompt.sign == "/":
+            self.filter = prompt.edit.text
+            self.update()
 
     def action_down(self) -> None:
         self._move(1)
@@ -137,17 +162,3 @@ class View(Screen[None], inherit_bindings=False):
         self.query_one("#hints").display = False
         self.query_one(Prompt).open(
             sign, text, (lambda t: commands.complete(t, context)) if sign == ":" else lambda _t: [])
-
-    def on_prompt_changed(self, message: Prompt.Changed) -> None:
-        self.deck.touched()
-        if message.sign == "/":
-            self.filter = message.text
-            self.update()
-
-    def on_prompt_ended(self, message: Prompt.Ended) -> None:
-        self.query_one("#hints").display = True
-        if message.sign == "/":
-            self.filter = message.text or ""
-        elif message.text:
-            self.deck.go_to_line(message.text)
-        self.renew()

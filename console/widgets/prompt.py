@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-from textual import events
-from textual.message import Message
+from typing import Literal
 
 from console.edit import Edit
 from console.widgets.lines import Lines, Span, line
 
+Outcome = Literal["typing", "entered", "left"]
 Complete = Callable[[str], list[str]]
 
 
-class Prompt(Lines, can_focus=True):
-    """`open` shows it with a sign; it reports every change and how it ended."""
-
-    class Changed(Message):
-        def __init__(self, sign: str, text: str) -> None:
-            super().__init__()
-            self.sign, self.text = sign, text
-
-    class Ended(Message):
-        """`text` is None when the person left without an answer."""
-
-        def __init__(self, sign: str, text: str | None) -> None:
-            super().__init__()
-            self.sign, self.text = sign, text
+class Prompt(Lines):
+    """`open` shows it with a sign; the view hands it every key until it is closed."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -40,12 +27,10 @@ class Prompt(Lines, can_focus=True):
         self.sign, self.edit, self.complete = sign, Edit(text), complete
         self._typed, self._choice = text, -1
         self.display = True
-        self.focus()
         self.draw()
 
     def close(self) -> None:
         self.display = False
-        self.screen.set_focus(None)
 
     def draw(self) -> None:
         width = self.size.width or 80
@@ -60,33 +45,22 @@ class Prompt(Lines, can_focus=True):
     def on_resize(self) -> None:
         self.draw()
 
-    def on_key(self, event: events.Key) -> None:
-        if event.key == "ctrl+c":
-            return
-        event.stop()
-        event.prevent_default()
-        if event.key in ("escape", "enter"):
+    def press(self, key: str, character: str | None) -> Outcome:
+        """One key. "left" and "entered" close the prompt; otherwise it goes on."""
+        if key in ("escape", "enter") or (key == "backspace" and not self.edit.text):
             self.close()
-            text = self.edit.text if event.key == "enter" else None
-            self.post_message(self.Ended(self.sign, text))
-            return
-        if event.key in ("tab", "shift+tab", "down", "up"):
-            self._cycle(-1 if event.key in ("shift+tab", "up") else 1)
-        elif event.key == "backspace" and not self.edit.text:
-            self.close()
-            self.post_message(self.Ended(self.sign, None))
-            return
-        elif self.edit.press(event.key, event.character):
+            return "entered" if key == "enter" else "left"
+        if key in ("tab", "shift+tab", "down", "up"):
+            self._cycle(-1 if key in ("shift+tab", "up") else 1)
+        elif self.edit.press(key, character):
             self._typed, self._choice = self.edit.text, -1
         self.draw()
-        self.post_message(self.Changed(self.sign, self.edit.text))
+        return "typing"
 
-    def on_paste(self, event: events.Paste) -> None:
-        event.stop()
-        self.edit.insert(event.text)
+    def paste(self, text: str) -> None:
+        self.edit.insert(text)
         self._typed, self._choice = self.edit.text, -1
         self.draw()
-        self.post_message(self.Changed(self.sign, self.edit.text))
 
     def _cycle(self, by: int) -> None:
         names = self.complete(self._typed)
