@@ -65,7 +65,7 @@ class Target:
 
     async def start(self, port: int = 0) -> None:
         app = web.Application()
-        app.router.add_get("/metrics", self._answer)
+        app.router.add_get("/{any:.*}", self._answer)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", port or self.port)
@@ -113,7 +113,8 @@ class Target:
         return web.Response(text=self.text, headers=metrics)
 
     async def _drip(self, request: web.Request, piece: bytes, pause: bool) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        form = "application/json" if request.path.startswith("/api/") else "text/plain"
+        response = web.StreamResponse(headers={"Content-Type": form})
         await response.prepare(request)
         while not self._release.is_set():
             await response.write(piece)

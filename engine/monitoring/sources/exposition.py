@@ -13,26 +13,16 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from math import inf, isnan
+from math import inf
 from typing import Any
 
 from engine.errors import OpsdeckError
 from engine.monitoring.histograms import Histogram, well_formed
-from engine.monitoring.sources.source import (
-    ACTIVE,
-    DURATION,
-    INFO,
-    LEASE,
-    WEIGHT,
-    Key,
-    Pair,
-    Reading,
-)
+from engine.monitoring.sources.assembly import BUCKET, GAUGES, assembled, key_of
+from engine.monitoring.sources.source import DURATION, Key, Reading
 
-BUCKET = f"{DURATION}_bucket"
-PREFIXES = (BUCKET, ACTIVE, WEIGHT, LEASE, INFO)
+PREFIXES = (BUCKET, *GAUGES)
 REMEMBERED = 200_000  # a target whose labels never repeat must not fill the memory
 
 _LINE = re.compile(r"""(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)[ \t]*
@@ -74,7 +64,7 @@ class Parser:
     def __init__(self) -> None:
         self._known: dict[str, tuple[_Lines, Any]] = {}
         self._series: dict[Key, _Buckets] = {}
-        self._gauges = {name: _Lines() for name in (ACTIVE, WEIGHT, LEASE, INFO)}
+        self._gauges = {name: _Lines() for name in GAUGES}
         self._ignored = _Lines()
 
     def parse(self, text: str) -> Reading | None:
@@ -102,15 +92,8 @@ class Parser:
                   for name, lines in self._gauges.items()}
         if not requests and not any(gauges.values()):
             return None
-        return Reading(
-            measures=bool(requests) or f"# TYPE {DURATION} " in text,
-            requests=requests,
-            in_flight=_sums(gauges[ACTIVE]),
-            weights=_agreed(gauges[WEIGHT]),
-            versions=_agreed(((service, variant), version)
-                             for (service, variant, version), one in gauges[INFO] if one == 1),
-            leases=_least((service, value) for (service,), value in gauges[LEASE]),
-        )
+        return assembled(requests, gauges,
+                         measures=bool(requests) or f"# TYPE {DURATION} " in text)
 
     def _clear(self) -> None:
         for lines in (*self._series.values(), *self._gauges.values(), self._ignored):
@@ -127,15 +110,10 @@ class Parser:
         if name == BUCKET and "le" not in labels:
             raise Rubbish(f"the line {line[:80]!a} is a bucket without its bound")
         if name == BUCKET and {"service", "variant"} <= labels.keys():
-            upper = _number(line, labels.pop("le"))
-            key = Key(labels.pop("service"), labels.pop("variant"), labels.pop("error_type", ""),
-                      ",".join(f"{label}={value!r}" for label, value in sorted(labels.items())))
-            place = (self._series.setdefault(key, _Buckets()), upper)
-        elif name in self._gauges:
-            wanted = {LEASE: ("service",), INFO: ("service", "variant", "version")}.get(
-                name, ("service", "variant"))
-            if labels.keys() >= set(wanted):
-                place = (self._gauges[name], tuple(labels[one] for one in wanted))
+            upper = _number(line, labels["le"])
+            place = (self._series.setdefault(key_of(labels), _Buckets()), upper)
+        elif name in self._gauges and labels.keys() >= set(GAUGES[name]):
+            place = (self._gauges[name], tuple(labels[one] for one in GAUGES[name]))
         if head.endswith("}") and match.end("labels") + 1 == len(head):
             self._known[head] = place
         return place, match["value"]
@@ -186,31 +164,6 @@ def _number(where: str, text: str) -> float:
         return float(text)
     except ValueError:
         raise Rubbish(f"{text[:40]!a} in {where[:80]!a} is not a number") from None
-
-
-def _sums(values: Iterable[tuple[Pair, float]]) -> dict[Pair, float]:
-    found: dict[Pair, float] = {}
-    for tag, value in values:
-        if not isnan(value):
-            found[tag] = found.get(tag, 0.0) + value
-    return found
-
-
-def _least(values: Iterable[tuple[str, float]]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for tag, value in values:
-        if not isnan(value):
-            found[tag] = min(value, found.get(tag, inf))
-    return found
-
-
-def _agreed(values: Iterable[tuple[Pair, Any]]) -> dict[Pair, Any]:
-    """What all say of a pair; where they contradict each other it is unknown, and left out."""
-    found: dict[Pair, set[Any]] = {}
-    for tag, value in values:
-        if value == value:
-            found.setdefault(tag, set()).add(value)
-    return {tag: said.pop() for tag, said in found.items() if len(said) == 1}
 
 
 def _named(key: Key) -> str:
