@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -113,13 +114,15 @@ class Target:
         return web.Response(text=self.text, headers=metrics)
 
     async def _drip(self, request: web.Request, piece: bytes, pause: bool) -> web.StreamResponse:
-        form = "application/json" if request.path.startswith("/api/") else "text/plain"
+        form = "application/json" if "/api/" in request.path else "text/plain"
         response = web.StreamResponse(headers={"Content-Type": form})
         await response.prepare(request)
-        while not self._release.is_set():
-            await response.write(piece)
-            if pause:
-                await asyncio.wait([asyncio.ensure_future(self._release.wait())], timeout=0.05)
+        with suppress(ConnectionError):
+            while not self._release.is_set():
+                await response.write(piece)
+                if pause:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._release.wait(), 0.05)
         return response
 
 
