@@ -119,6 +119,8 @@ def load(source: Path | str, name: str | None = None) -> Located:
     if isinstance(source, str):
         return _read(source, name)
     try:
+        if source.exists() and not source.is_file() and not source.is_dir():
+            return Located(name, "", problems=[Problem(name, 0, 0, "this is not a plain file")])
         with source.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:

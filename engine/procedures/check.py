@@ -150,7 +150,7 @@ def check_paths(paths: Iterable[Path], registry: Registry, policy: Policy | None
                                            "procedures are files that end in .yaml"))
         for file in files:
             report = check_document(load(file), str(file), registry, policy, today=today)
-            result.files += 1
+            result.files += file.exists()
             result.problems.extend(report.problems)
             result.problems.extend(_given_twice(report.located, ids))
     return result

@@ -23,7 +23,7 @@ LONGEST = 2000
 DEEPEST = 2
 FUNCTIONS = frozenset({
     "size", "contains", "startsWith", "endsWith", "matches", "int", "uint", "double", "string",
-    "bytes", "bool", "type", "dyn", "timestamp", "duration", "getFullYear", "getMonth", "getDate",
+    "bytes", "type", "dyn", "timestamp", "duration", "getFullYear", "getMonth", "getDate",
     "getDayOfMonth", "getDayOfWeek", "getDayOfYear", "getHours", "getMinutes", "getSeconds",
     "getMilliseconds"})
 
@@ -176,8 +176,7 @@ def _syntax(expr: str, said: str) -> tuple[str, str | None]:
     at = lines[min(line, len(lines)) - 1][column - 1:].strip() if line <= len(lines) else ""
     reserved = rest.partition("reserved identifier: ")[2].split("\n")[0]
     if reserved:
-        return (f"`{reserved}` is a reserved word",
-                f'write ["{reserved}"] if it is the name of a field')
+        return f"`{reserved}` is a reserved word", "it cannot be used as a name"
     hint = None
     if " and " in f" {expr} " or " or " in f" {expr} " or " not " in f" {expr} ":
         hint = "CEL writes && for and, || for or, ! for not"
@@ -201,6 +200,8 @@ def _explained(expr: str, names: Mapping[str, Any], known: list[str],
     missing = said.strip("'\"") if isinstance(error, KeyError) else None
     if isinstance(error, RuntimeError) and "Undefined variable or function" in said:
         missing = said.split("'")[1]
+        if missing in FUNCTIONS:
+            return ExpressionError(f"the function `{missing}` cannot take these arguments", "type")
         if missing not in names and not any(r[0] == missing for r in references(expr)):
             close = nearest(missing, FUNCTIONS)
             return ExpressionError(f"there is no function `{missing}`", "name",

@@ -150,7 +150,10 @@ class Library:
         return list(current.values())
 
     def _file(self, path: Path, root: Path, refused: str | None) -> _File:
-        target = path.resolve()
+        try:
+            target = path.resolve()
+        except RuntimeError:
+            return _refused(path, "this link leads to itself")
         if not target.is_relative_to(root):
             return _refused(path, "this link leads out of the library's directory")
         if refused is None and self._system:

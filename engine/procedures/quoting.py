@@ -50,10 +50,11 @@ def _misplaced(found: list[str | Expression]) -> Iterator[TemplateError]:
             yield TemplateError(f"a value {where} cannot be quoted safely", part.at)
 
 
-def parsed_again(script: str) -> str | None:
-    """The command in the script that would parse a value a second time (`eval`, `sh -c`, `ssh`)."""
+def parsed_again(script: str) -> tuple[str, int] | None:
+    """The command in the script that would parse a value a second time (`eval`, `sh -c`, `ssh`),
+    and where it is."""
     found = _AGAIN.search(script)
-    return found.group(1) if found else None
+    return (found.group(1), found.start(1)) if found else None
 
 
 class _Shell:

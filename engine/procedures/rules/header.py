@@ -60,7 +60,7 @@ def _reviewed(draft: Draft) -> Iterator[Problem]:
 def _alerts(draft: Draft) -> Iterator[Problem]:
     alerts = draft.located.at(("for_alerts",))
     for index, signal in enumerate(alerts if isinstance(alerts, list) else []):
-        close = nearest(signal, SIGNALS, 0.7) if isinstance(signal, str) else None
+        close = nearest(signal, SIGNALS) if isinstance(signal, str) else None
         if signal not in SIGNALS and close:
             yield draft.located.problem(("for_alerts", index), f"no signal is called `{signal}`",
                                         f"did you mean `{close}`?", "warning")

@@ -80,8 +80,8 @@ def _template(draft: Draft, site: Site) -> Iterator[Problem]:
     again = parsed_again(site.source)
     if again and any(isinstance(part, Expression) for part in found):
         yield draft.located.problem(
-            site.path, f"`{again}` reads its text as a script again, and a value is quoted only "
-            "once", "hand the values over in `env:`", "warning")
+            site.path, f"`{again[0]}` reads its text as a script again, and a value is quoted "
+            "only once", "hand the values over in `env:`", "warning", offset=again[1])
 
 
 def _reference(draft: Draft, site: Site, expression: Expression, path: Reference,
