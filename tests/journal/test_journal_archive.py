@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.errors import Conflict, JournalCorrupt
-from engine.journal import archive
+from engine.journal import archive, reading
 from engine.journal.events import ENGINE, NewEvent
 from engine.journal.sqlite import SqliteJournal
 from tests.journal.kit import ALICE, event, intent, killed_at, open_at, row, tamper, tell
@@ -172,6 +172,18 @@ def test_large_histories_take_several_files(aged: SqliteJournal, path: Path,
     assert rotate(aged) == 25
     assert len(archives(path)) > 1
     assert story(aged) == before
+    assert aged.verify().breaks == []
+
+
+def test_the_file_of_a_rotation_that_never_committed_is_removed(aged: SqliteJournal, path: Path) -> None:
+    with aged.transaction() as db:
+        rows = list(reading.events(db, run="1"))
+    orphan = path.parent / "archive" / archive.write(path.parent / "archive", 1, rows).file
+    unfinished = orphan.with_name(".000001-feedfeedfeed.jsonl.gz.unfinished")
+    unfinished.write_bytes(b"half")
+    assert aged.verify().archived == 0
+    assert rotate(aged) == 25
+    assert len(archives(path)) == 1 and not orphan.exists()
     assert aged.verify().breaks == []
 
 

@@ -179,6 +179,20 @@ def test_a_ruined_file_is_set_aside_and_a_new_journal_names_it(path: Path) -> No
     journal.close()
 
 
+def test_what_sqlite_kept_beside_the_file_goes_with_it(path: Path) -> None:
+    """A rollback journal that stayed would be played into the new file."""
+    journal = open_at(path)
+    tell(journal)
+    journal.close()
+    ruin(path)
+    beside = path.with_name("journal.db-journal")
+    beside.write_bytes(b"\xd9\xd5\x05\xf9 as a killed commit leaves it")
+    aside(path)
+    assert not beside.exists()
+    kept = path.with_name("journal.db.damaged-19700101T005000Z-journal")
+    assert kept.read_bytes().endswith(b"as a killed commit leaves it")
+
+
 def test_what_can_still_be_read_is_saved_from_a_damaged_file(path: Path) -> None:
     journal = open_at(path)
     tell(journal)

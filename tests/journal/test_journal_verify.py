@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from engine.errors import JournalCorrupt
 from engine.journal.events import ENGINE
-from engine.journal.rows import COLUMNS
+from engine.journal.rows import COLUMNS, Row, row_hash
 from engine.journal.sqlite import SqliteJournal
 from tests.journal.kit import event, intent, open_at, row, tamper, tampering, tell
 
@@ -125,6 +125,22 @@ def test_an_event_slipped_in_is_found(damaged: Path) -> None:
            f"INSERT INTO main.events ({COLUMNS}) SELECT -5, {COLUMNS[5:]} FROM other.events")
     tamper(damaged, "UPDATE events SET seq = 26 WHERE seq = -5")
     assert breaks(damaged) == ["the events from seq 26 on are not those that were recorded"]
+
+
+def test_the_order_between_runs_cannot_be_changed(damaged: Path) -> None:
+    """Each chain still holds, and ends where the anchor saw it end."""
+    tamper(damaged, "UPDATE events SET seq = -1 WHERE seq = 6", "UPDATE events SET seq = 6 WHERE seq = 7",
+           "UPDATE events SET seq = 7 WHERE seq = -1")
+    assert breaks(damaged) == ["the events of seq 1 to 10 are not those of anchor 1"]
+
+
+def test_a_forged_event_with_a_good_hash_of_its_own_does_not_fit_the_next(damaged: Path) -> None:
+    with tampering(damaged) as db:
+        db.row_factory = lambda _, values: Row._make(values)
+        row = db.execute(f"SELECT {COLUMNS} FROM events WHERE run = '2' AND n = 3").fetchone()
+        forged = row_hash(row._replace(user="mallory"))
+        db.execute("UPDATE events SET user = 'mallory', hash = ? WHERE seq = ?", (forged, row.seq))
+    assert breaks(damaged) == ["event 4 of run 2 (seq 13, step.intent) does not follow the event before it"]
 
 
 @pytest.mark.parametrize("change", ["at = 5", "first_seq = 9", "last_seq = 15", "digest = 'x'",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -97,13 +99,29 @@ def test_a_child_does_not_inherit_the_lock(file: Path) -> None:
 def test_asking_who_holds_it_does_not_keep_an_engine_from_starting(file: Path) -> None:
     lease.take(file).release()
     asking = os.open(file, os.O_RDONLY)
-    import fcntl
-    import threading
     fcntl.flock(asking, fcntl.LOCK_SH)
     timer = threading.Timer(0.01, os.close, [asking])
     timer.start()
     lease.take(file).release()
     timer.join()
+
+
+def test_a_file_removed_between_opening_and_locking_guards_nothing(
+        file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = fcntl.flock, 0
+
+    def flock(handle: int, how: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            file.unlink()
+        real(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with lease.take(file) as lock:
+        assert lock.still_held()
+        with pytest.raises(HomeBusy):
+            lease.take(file)
 
 
 def test_a_lock_file_with_rubbish_in_it_is_taken(file: Path) -> None:
