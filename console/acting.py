@@ -27,12 +27,27 @@ def sentence(error: OpsdeckError) -> str:
     return " ".join(f"{part[0].upper()}{part[1:]}".rstrip(".") + "." for part in parts if part)
 
 
-def gate(app: OpsdeckApp, run: wire.RunView, step: wire.StepView) -> None:
-    """Put the question of a waiting step, if anything may be answered now."""
-    ask = asks.gate(run, step, app.state.now)
-    if refused := safety.refusal(ask.choices[0].verb, app.state):
+def gate(app: OpsdeckApp, run: str, step: str) -> None:
+    """Put the question of a waiting step, as it is now."""
+    app.begin(_gate(app, run, step), settle=True)
+
+
+async def _gate(app: OpsdeckApp, run_id: str, step_id: str) -> None:
+    """Read the run first: what the dialog states of the world must not be minutes old."""
+    if refused := safety.refusal("confirm", app.state):
         app.say(refused, "warn")
         return
+    try:
+        run = await app.source.run(run_id)
+    except OpsdeckError as error:
+        app.say(sentence(error), "warn")
+        return
+    app.take_run(run)
+    step = next((s for s in run.steps if s.id == step_id and s.gate is not None), None)
+    if step is None:
+        app.say(f"Step {step_id} of run {run_id} waits no more.", "warn")
+        return
+    ask = asks.gate(run, step, app.state.now)
     app.open(Dialog(ask, lambda *answer: app.begin(perform(app, *answer)),
                            abort=lambda: abort_run(app, run)))
 
@@ -59,7 +74,7 @@ def abort(app: OpsdeckApp, runs: list[str], where: str) -> None:
     elif len(runs) > 1:
         app.say(f"{where} has runs {', '.join(runs)} open; open the one to abort with :run.", "warn")
     else:
-        app.begin(_abort_after_reading(app, runs[0]))
+        app.begin(_abort_after_reading(app, runs[0]), settle=True)
 
 
 async def _abort_after_reading(app: OpsdeckApp, run: str) -> None:
@@ -95,13 +110,7 @@ async def perform(app: OpsdeckApp, ask: Ask, choice: Choice, text: str) -> None:
                 app.say(f"Not done: {difference} Look at it again.", "warn")
                 return
         verb = choice.verb
-        body = wire.Act(step=ask.step, digest=ask.digest, seen_state=ask.world,
-                        rollback=choice.rollback, break_glass=choice.break_glass)
-        if verb in ("reject", "skip") or choice.break_glass:
-            body.reason = text
-        elif choice.wants != "nothing" or choice.text:
-            body.text = choice.text or text
-        view = await app.source.act(ask.run, verb, body)
+        view = await app.source.act(ask.run, verb, body(ask, choice, text))
     except OpsdeckError as error:
         app.say(sentence(error), "bad")
         return
@@ -110,6 +119,19 @@ async def perform(app: OpsdeckApp, ask: Ask, choice: Choice, text: str) -> None:
     app.take_run(view)
     step = f", step {ask.step}" if ask.step else ""
     app.say(f"{DONE.get(verb, verb)}: run {ask.run}{step}.", "text", passing=True)
+
+
+def body(ask: Ask, choice: Choice, text: str) -> wire.Act:
+    """What is sent: only the fields that the verb has a use for."""
+    act = wire.Act(step=ask.step, digest=ask.digest, rollback=choice.rollback,
+                   break_glass=choice.break_glass)
+    if choice.verb in ("confirm", "approve"):
+        act.seen_state = ask.world
+    if choice.verb in ("reject", "skip") or choice.break_glass:
+        act.reason = text
+    elif choice.wants != "nothing" or choice.text:
+        act.text = choice.text or text
+    return act
 
 
 DONE = {"confirm": "Confirmed", "approve": "Approved", "reject": "Rejected", "answer": "Answered",

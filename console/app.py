@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from rich.color import ColorSystem
 from rich.console import RenderableType
 from textual import events
 from textual._compositor import ChopsUpdate, LayoutUpdate
@@ -27,6 +28,7 @@ from console.terminal import TerminalDriver
 from engine.api import wire
 
 SMALLEST = (80, 24)
+PATIENCE_S = 1.0  # how long the next key waits for what the one before has opened
 
 
 class Home(Protocol):
@@ -62,9 +64,10 @@ class OpsdeckApp(App[int], inherit_bindings=False):
         self._disable_tooltips = self._disable_notifications = True
         self.source = source
         self.state = State(source.clock, write=write, read_only=read_only)
-        self.palette = Palette(theme)
+        system = color_system(os.environ, theme)
+        self.palette = Palette(theme, sixteen=system is ColorSystem.STANDARD)
         self.glyphs: Glyphs = ASCII if ascii else UNICODE
-        self.painter = Painter(color_system(os.environ, theme), ascii_only=ascii)
+        self.painter = Painter(system, ascii_only=ascii)
         self.crash_log = crash_log
         self.notice, self.notice_role, self.notice_passing = "", "text", False
         self.trail = places.Trail(("run", open_run) if open_run else places.FLEET)
@@ -83,6 +86,9 @@ class OpsdeckApp(App[int], inherit_bindings=False):
     def on_mount(self) -> None:
         self.begin(self._listen())
         self.set_interval(1.0, self.renew)
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.state.too_small = event.size.width < SMALLEST[0] or event.size.height < SMALLEST[1]
 
     async def _listen(self) -> None:
         async for tick in self.source.ticks():
@@ -133,16 +139,21 @@ class OpsdeckApp(App[int], inherit_bindings=False):
         """Wait until a screen that a key has opened is there, before the next key is taken."""
         settling, self.settling = self.settling, None
         if settling is not None:
-            await settling
+            await asyncio.wait({asyncio.ensure_future(settling)}, timeout=PATIENCE_S)
 
     def open(self, dialog: Screen[None]) -> None:
         self.settling = self.push_screen(dialog)
 
-    def begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something beside the loop; what it raises unexpectedly ends the console with a report."""
+    def begin(self, work: Coroutine[Any, Any, None], *, settle: bool = False) -> None:
+        """Run something beside the loop; what it raises unexpectedly ends the console with a report.
+
+        With `settle` the next key waits a moment for it.
+        """
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        if settle:
+            self.settling = task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -279,8 +290,11 @@ class OpsdeckApp(App[int], inherit_bindings=False):
         """Take a composition into the picture wanted, and paint what differs."""
         if renderable is None or self._batch_count or not self._running or self._closed:
             return
-        if isinstance(renderable, LayoutUpdate):
-            self.painter.resize(*self.size)
+        self.painter.resize(*self.size)
+        if self.state.too_small:
+            self.painter.sentence(f"{SMALLEST[0]}×{SMALLEST[1]} is the least that shows everything; "
+                                  f"this is {self.size.width}×{self.size.height}.")
+        elif isinstance(renderable, LayoutUpdate):
             self.painter.full(renderable.strips)
         elif isinstance(renderable, ChopsUpdate):
             self.painter.partial(renderable.chops, renderable.spans)

@@ -131,8 +131,8 @@ def abort(run: wire.RunView) -> Ask:
     undoable = [s for s in done if s.undo]
     current = next((s for s in run.steps if s.state in ("intent", "waiting", "unknown")), None)
     at = f"step {current.id} is {STATE_WORDS[current.state]}" if current else f"it is {run.state}"
-    facts = [("Target", target(run)),
-             ("Now", f"{at}; {format.plural(len(done), 'step')} that changed something"),
+    so_far = f"{', '.join(s.id for s in done)} changed something" if done else "nothing was changed"
+    facts = [("Target", target(run)), ("Now", f"{at}; {so_far}"),
              ("Effect", run.safe or ("what was done stays done" if done else
                                      "nothing was changed yet, so nothing stays")),
              ("Undo", f"r undoes {', '.join(s.id for s in reversed(undoable))}" if undoable
@@ -176,8 +176,10 @@ def start(procedure: wire.Procedure, params: Mapping[str, Any],
         facts.append((f"Step {number}", f"{step.title} ({EFFECTS[step.effect]}{wants})"))
     acting = [s for s in procedure.steps if s.effect != "none"]
     undo = [s.id for s in acting if s.undo]
-    facts.append(("Undo", f"{len(undo)} of {format.plural(len(acting), 'step')} that change "
-                          f"something: {', '.join(undo)}" if undo else "no step has an undo"))
+    none = [s.id for s in acting if not s.undo]
+    parts = ["written for " + ", ".join(undo)] if undo else []
+    parts += ["none for " + ", ".join(none)] if none else []
+    facts.append(("Undo", "; ".join(parts) or "nothing it does needs one"))
     return Ask(f"Start {procedure.title}?", tuple(facts),
                (Choice("y", "start it", "start"),
                 Choice("d", "dry run: nothing that has an effect runs", "start", dry_run=True)))

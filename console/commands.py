@@ -30,21 +30,20 @@ class Command(msgspec.Struct, frozen=True):
 
 COMMANDS: tuple[Command, ...] = (
     Command("open", ("enter",), "enter", "Open the service", ("fleet",), "service"),
-    Command("open", ("enter",), "enter", "Fill in the parameters and start it", ("runbooks",),
+    Command("open", ("enter",), "enter", "Fill in and start it", ("runbooks",),
             "start", acts=True),
     Command("open", ("enter",), "enter", "Open the run", ("runs", "approvals"), "open"),
-    Command("open", ("enter",), "enter", "Do what the run waits for: confirm, approve, answer, "
-            "settle, retry", ("run",), "answer", acts=True),
+    Command("open", ("enter",), "enter", "Answer what the run waits for", ("run",), "answer", acts=True),
     Command("open", ("enter",), "enter", "Show the whole event", ("audit",), "details"),
-    Command("suggest", ("r",), "r", "Open the runbook suggested for what fires",
+    Command("suggest", ("r",), "r", "Runbooks for what fires here",
             ("fleet", "service"), "runbook"),
-    Command("span", ("h",), "h", "Switch between 5 minutes, 1 hour and 24 hours", ("service",),
+    Command("span", ("h",), "h", "5 minutes, 1 hour, 24 hours", ("service",),
             "5 min/1 h/24 h"),
     Command("approve", ("A",), "A", "Approve what waits", ("run", "approvals"), "approve", True),
-    Command("follow", ("f",), "f", "Follow the output; scrolling up stops it", ("run",), "follow"),
-    Command("timeline", ("t",), "t", "The run's events instead of its output", ("run",),
+    Command("follow", ("f",), "f", "Follow the output", ("run",), "follow"),
+    Command("timeline", ("t",), "t", "Events instead of output", ("run",),
             "timeline"),
-    Command("abort", ("x",), "x", "Abort, then y; works in read-only mode too",
+    Command("abort", ("x",), "x", "Abort (then y), read-only too",
             ("run", "fleet", "runs", "approvals"), "abort", True),
     Command("pause", ("p",), "p", "Pause the run, or resume it", ("run",), "pause", True),
     Command("output_up", ("pageup", "ctrl+u"), "PgUp", "Scroll the output up", ("run",)),
@@ -59,18 +58,18 @@ COMMANDS: tuple[Command, ...] = (
             ("fleet", "runbooks", "runs", "approvals", "audit")),
     Command("more", ("m",), "m", "Fetch older events", ("audit",), "older"),
     Command("approvals", ("a",), "a", "What waits for a person", hint="approvals"),
-    Command("goto", ("colon",), ":", "Go to a view, a service or a run", hint="go to"),
-    Command("filter", ("slash",), "/", "Filter the list; ! at the front inverts",
+    Command("goto", ("colon",), ":", "Go to a view, service or run", hint="go to"),
+    Command("filter", ("slash",), "/", "Filter; ! in front inverts",
             ("fleet", "runbooks", "runs", "approvals", "audit"), "filter"),
-    Command("step_back", ("escape",), "esc", "Back; puts a message away first"),
+    Command("step_back", ("escape",), "esc", "Back; a message goes first"),
     Command("last", ("minus",), "-", "The view before this one"),
     Command("write_mode", ("w",), "w", "Write mode on or off"),
-    Command("copy", ("y",), "y", "Copy the selected line, or the output"),
-    Command("save", ("ctrl+s",), "^S", "Save the view as a picture (SVG) and as text"),
+    Command("copy", ("y",), "y", "Copy the line or the output"),
+    Command("save", ("ctrl+s",), "^S", "Save the view (SVG and text)"),
     Command("redraw", ("ctrl+l",), "^L", "Paint the screen anew"),
     Command("suspend_process", ("ctrl+z",), "^Z", "To the shell; fg comes back"),
     Command("keys", ("question_mark",), "?", "The keys that work here", hint="keys"),
-    Command("leave", ("q", "ctrl+c"), "q", "Leave; everything goes on in the engine"),
+    Command("leave", ("q", "ctrl+c"), "q", "Leave; runs go on"),
 )
 
 PROMPT: tuple[tuple[str, str], ...] = (
@@ -81,10 +80,14 @@ PROMPT: tuple[tuple[str, str], ...] = (
     ("help", "the keys that work here"), ("q", "leave"))
 
 
+def own(view: str) -> list[Command]:
+    """The commands that belong to `view`."""
+    return [c for c in COMMANDS if view in c.views]
+
+
 def here(view: str) -> list[Command]:
     """The commands that work in `view`, its own first."""
-    own = [c for c in COMMANDS if view in c.views]
-    return own + [c for c in COMMANDS if EVERYWHERE in c.views]
+    return own(view) + [c for c in COMMANDS if EVERYWHERE in c.views]
 
 
 def bindings(view: str) -> list[BindingType]:

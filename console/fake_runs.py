@@ -123,7 +123,7 @@ def _failed(at: float) -> wire.RunView:
              command="python -m train.evaluate --since 7d --naïve-baseline",
              error="AUC 0.702 is below 0.75", gate=gate,
              stdout="loading 1,204,113 rows …\nAUC 0.702  (champion 0.761)\nΔ −0.059 ⇒ refused\n"
-                    "日本語の行も幅を守る\n"),
+                    "café au lait is not a service\n"),
         step("register", "Register the model"),
     ], at, service="demand-48h", by="ci", next="retry or skip evaluate", started=at - 2521)
 

@@ -15,6 +15,7 @@ class Glyphs(msgspec.Struct, frozen=True):
     """One set. `spark` has eight levels, lowest first; `steps` maps a step's state to its mark."""
 
     page: str
+    wait: str
     ticket: str
     well: str
     stale: str
@@ -34,20 +35,20 @@ class Glyphs(msgspec.Struct, frozen=True):
 
 
 UNICODE = Glyphs(
-    page="▲", ticket="△", well="●", stale="○", arrow="▸", here="▶", rule="─", dot="·", more="…",
+    page="▲", wait="◆", ticket="△", well="●", stale="○", arrow="▸", here="▶", rule="─", dot="·", more="…",
     spark="▁▂▃▄▅▆▇█", bar="█", bar_rest="░", axis="│", tick="┤",
     steps={"planned": "·", "waiting": "▶", "intent": "▶", "done": "✔", "failed": "✘",
            "unknown": "?", "skipped": "-", "undone": "↶"},
-    runs={"running": "▶", "waiting": "▲", "paused": "=", "done": "✔", "failed": "✘",
+    runs={"running": "▶", "waiting": "◆", "paused": "=", "done": "✔", "failed": "✘",
           "rolled_back": "↶", "aborted": "✘"},
     braille=True)
 
 ASCII = Glyphs(
-    page="#", ticket="+", well="o", stale="?", arrow=">", here=">", rule="-", dot=".", more="~",
+    page="#", wait="*", ticket="+", well="o", stale="?", arrow=">", here=">", rule="-", dot=".", more="~",
     spark="_.:-=+*#", bar="#", bar_rest=".", axis="|", tick="+",
     steps={"planned": ".", "waiting": ">", "intent": ">", "done": "v", "failed": "x",
            "unknown": "?", "skipped": "-", "undone": "<"},
-    runs={"running": ">", "waiting": "#", "paused": "=", "done": "v", "failed": "x",
+    runs={"running": ">", "waiting": "*", "paused": "=", "done": "v", "failed": "x",
           "rolled_back": "<", "aborted": "x"},
     braille=False)
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from rich.cells import get_character_cell_size
 from rich.color import ColorSystem, ColorType
+from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
@@ -118,6 +119,12 @@ class Painter:
                 x += cells
         self._dirty.add(y)
         return x
+
+    def sentence(self, text: str) -> None:
+        """Replace the whole picture by one sentence, folded to the width."""
+        for y in range(self.height):
+            piece = text[y * self.width:(y + 1) * self.width].ljust(self.width)
+            self._place(y, 0, Strip([Segment(piece)]))
 
     def flush(self) -> str:
         """The bytes (as text) that bring the terminal to the wanted picture; "" if it shows it."""

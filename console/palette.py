@@ -15,17 +15,19 @@ from rich.style import Style
 ThemeName = Literal["calm", "blind", "mono"]
 THEMES: tuple[ThemeName, ...] = get_args(ThemeName)
 
+GREY = "color(245)"  # reads on black and on white
+
 _ATTRIBUTES: dict[str, str] = {
     "text": "", "dim": "dim", "strong": "bold", "head": "bold", "accent": "bold",
     "ok": "", "warn": "bold", "bad": "bold", "over": "bold", "stale": "dim",
     "select": "reverse", "select.bad": "reverse bold", "write": "reverse bold", "ask": "bold",
-    "caret": "reverse", "now": "bold", "title": "bold", "p99": "bold", "p95": "", "p50": "dim",
+    "spark": "", "caret": "reverse", "now": "bold", "title": "bold", "p99": "bold", "p95": "", "p50": "dim",
     "cut": "underline"}
 
 _CALM: dict[str, str] = {
-    **_ATTRIBUTES, "dim": "color(245)", "stale": "color(245)", "head": "color(245)",
+    **_ATTRIBUTES, "dim": GREY, "spark": GREY, "stale": GREY, "head": GREY,
     "accent": "cyan", "ok": "green", "warn": "yellow", "bad": "bold red", "over": "bold red",
-    "now": "bold", "ask": "bold yellow", "p99": "bold", "p95": "cyan", "p50": "color(245)"}
+    "now": "bold", "ask": "bold yellow", "p99": "bold", "p95": "cyan", "p50": GREY}
 
 _BLIND: dict[str, str] = {
     **_CALM, "ok": "color(33)", "warn": "color(220)", "bad": "bold color(202)",
@@ -35,11 +37,15 @@ ROLES: dict[ThemeName, dict[str, str]] = {"calm": _CALM, "blind": _BLIND, "mono"
 
 
 class Palette:
-    """One theme, parsed. `style(role)` raises KeyError for a role no theme knows."""
+    """One theme, parsed. `style(role)` raises KeyError for a role no theme knows.
 
-    def __init__(self, name: ThemeName) -> None:
+    A terminal with sixteen colours has no grey that is safe to use; faint stands in for it.
+    """
+
+    def __init__(self, name: ThemeName, *, sixteen: bool = False) -> None:
         self.name = name
-        self._styles = {role: Style.parse(text) for role, text in ROLES[name].items()}
+        self._styles = {role: Style.parse(text.replace(GREY, "dim") if sixteen else text)
+                        for role, text in ROLES[name].items()}
 
     def style(self, role: str) -> Style:
         return self._styles[role]

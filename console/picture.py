@@ -1,7 +1,8 @@
 """A view as a picture: SVG with every character in its cell, and plain text.
 
-Each run of characters is placed at its own column and told its exact length, so that a font whose
-glyphs are wider or narrower than a cell cannot push the rest of the line aside.
+Each word is placed at its own column, so that a font whose glyphs are wider or narrower than a cell
+cannot push the rest of the line aside. Blocks, lines and braille are drawn, not written: fonts lack
+them or leave seams between them.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from html import escape
 from pathlib import Path
 
 from console.paint import Painter
+from console.widgets.plot import DOTS
 
-CELL_W, CELL_H, SIZE = 8.4, 18.0, 14.0
+CELL_W, CELL_H, SIZE = 8.43, 18.0, 14.0  # DejaVu Sans Mono is 0.602 of its size wide
 PAD = 12.0
 FONT = "'DejaVu Sans Mono', 'Menlo', 'Consolas', monospace"
 PAPER, INK = "#16181d", "#c8ccd4"
@@ -57,7 +59,7 @@ class Look:
 
 
 def runs(painter: Painter, y: int) -> Iterator[tuple[int, int, str, str]]:
-    """Pieces of row `y` as (x, cells, text, sgr): one look each, and other than ASCII one by one."""
+    """Pieces of row `y` as (x, cells, text, sgr): one look each; other than ASCII one by one."""
     chars, looks = painter.chars[y], painter.looks[y]
     x = 0
     while x < painter.width:
@@ -72,6 +74,41 @@ def runs(painter: Painter, y: int) -> Iterator[tuple[int, int, str, str]]:
         x = end
 
 
+def _box(left: float, top: float, width: float, height: float, ink: str) -> str:
+    return (f'<rect x="{left:.2f}" y="{top:.2f}" width="{width:.2f}" height="{height:.2f}" '
+            f'fill="{ink}"/>')
+
+
+def _drawn(character: str, left: float, top: float, ink: str) -> str | None:
+    """A block, a line or a braille pattern as shapes; None for anything else."""
+    code = ord(character[0])
+    if 0x2581 <= code <= 0x2588:
+        high = CELL_H * (code - 0x2580) / 8
+        return _box(left, top + CELL_H - high, CELL_W - 0.6, high, ink)
+    if character == "─":
+        return _box(left, top + CELL_H / 2, CELL_W, 1, ink)
+    if character == "│":
+        return _box(left + CELL_W / 2, top, 1, CELL_H, ink)
+    if 0x2800 <= code <= 0x28FF:
+        dots = [f'<circle cx="{left + CELL_W * (0.28 + 0.5 * x):.2f}" '
+                f'cy="{top + CELL_H * (0.125 + 0.25 * y):.2f}" r="1.15" fill="{ink}"/>'
+                for x in (0, 1) for y in range(4) if (code - 0x2800) & DOTS[x][y]]
+        return "".join(dots)
+    return None
+
+
+def _words(text: str) -> Iterator[tuple[int, str]]:
+    """(offset, word) of the words of ASCII text; anything else is one word."""
+    if not text.isascii():
+        yield 0, text
+        return
+    at = 0
+    for word in text.split(" "):
+        if word:
+            yield at, word
+        at += len(word) + 1
+
+
 def svg(painter: Painter) -> str:
     """The wanted picture of a painter as an SVG document."""
     width = painter.width * CELL_W + 2 * PAD
@@ -82,21 +119,18 @@ def svg(painter: Painter) -> str:
     for y in range(painter.height):
         for x, cells, text, sgr in runs(painter, y):
             look = Look(sgr)
-            if not text.strip() and not look.reverse:
-                continue
-            left, top, length = PAD + x * CELL_W, PAD + y * CELL_H, cells * CELL_W
-            ink = look.ink
+            left, top, ink = PAD + x * CELL_W, PAD + y * CELL_H, look.ink
             if look.reverse:
-                out.append(f'<rect x="{left:.1f}" y="{top:g}" width="{length:.1f}" '
-                           f'height="{CELL_H:g}" fill="{ink}"/>')
+                out.append(_box(left, top, cells * CELL_W, CELL_H, ink))
                 ink = PAPER
             extra = ' font-weight="bold"' if look.bold else ""
             extra += ' fill-opacity="0.6"' if look.dim else ""
             extra += ' text-decoration="underline"' if look.underline else ""
-            if text.strip():
-                out.append(f'<text x="{left:.1f}" y="{top + SIZE - 0.5:.1f}" fill="{ink}"'
-                           f' textLength="{length:.1f}" lengthAdjust="spacingAndGlyphs"'
-                           f'{extra} xml:space="preserve">{escape(text)}</text>')
+            for offset, word in _words(text):
+                at = left + offset * CELL_W
+                out.append(_drawn(word, at, top, ink) or
+                           f'<text x="{at:.2f}" y="{top + SIZE - 0.5:.1f}" fill="{ink}"{extra}>'
+                           f'{escape(word)}</text>')
     out.append("</svg>")
     return "\n".join(out) + "\n"
 

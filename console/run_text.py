@@ -16,7 +16,7 @@ OPEN = ("running", "waiting", "paused")
 COLUMNS = (
     Column("number", "", 2, 1, right=True),
     Column("id", "STEP", 9, 2, grow=12),
-    Column("title", "TITLE", 26, 3, grow=44),
+    Column("title", "TITLE", 28, 3, grow=44),
     Column("took", "TOOK", 8, 5, grow=12, right=True),
     Column("note", "NOTE", 21, 4, grow=60),
 )
@@ -42,7 +42,7 @@ def note(step: wire.StepView, now: float) -> str:
     gate = step.gate
     if gate is not None:
         if gate.kind == "approval":
-            return f"waits for: approval {len(gate.approvals)}/{gate.approvals_needed}"
+            return f"waits: approval {len(gate.approvals)}/{gate.approvals_needed}"
         return WAITS[gate.kind]
     if step.error:
         return step.error
@@ -60,8 +60,10 @@ def rows(run: wire.RunView, glyphs: Glyphs, now: float) -> list[Row]:
     result: list[Row] = []
     for number, step in enumerate(run.steps, 1):
         role = STEP_ROLES[step.state]
-        took = "" if step.started is None or step.ended is None else \
-            format.duration(step.ended - step.started)
+        seconds = None if step.started is None or step.ended is None else step.ended - step.started
+        took = "" if seconds is None else format.duration(seconds)
+        if seconds is not None and len(took) > 8:
+            took = format.age(seconds)
         title = f"undo {step.undo_of}: {step.title}" if step.undo_of else step.title
         plain = "dim" if step.state in ("planned", "skipped") else "text"
         tries = f" ({step.attempt})" if step.attempt > 1 else ""
@@ -129,7 +131,7 @@ def _gate(run: wire.RunView, step: wire.StepView, gate: wire.Gate, state: State)
     texts = {
         "confirm": ("confirm", f"Press enter, read, then y runs step {step.id}."),
         "typed": ("confirm", f"Press enter, then type {gate.expected} to run step {step.id}."),
-        "answer": ("answer", f"{gate.prompt.rstrip('.')}. Press enter to answer."),
+        "answer": ("answer", "Do what it says, then press enter and say what you see."),
         "settle": ("settle", f"Whether {step.id} took effect is not known. Press enter, then d (done) "
                              "or u (not done)."),
         "failed": ("retry", f"Step {step.id} failed. Press enter, then r runs it again"

@@ -92,7 +92,7 @@ def _history(label: str, now: float | None, values: Sequence[float | None], widt
     room = max(4, width - 27)
     text = format.spark(squeeze(values, room), glyphs.spark, top)
     return line((f" {format.left(label, 15)}", "dim"), (format.right(format.rate(now), 7), role),
-                ("  ", "text"), (text, role))
+                ("  ", "text"), (text, "spark" if role == "text" else role))
 
 
 def block(variant: wire.Variant, service: wire.Service, series: wire.Series | None, *, width: int,

@@ -16,7 +16,6 @@ from console.state import GATE_WORDS
 from console.widgets.lines import Line, Lines, line
 from console.widgets.table import Column, Row, Table
 from engine.api import wire
-from engine.errors import OpsdeckError
 
 COLUMNS = (
     Column("kind", "WAITS FOR", 15, 1),
@@ -44,7 +43,7 @@ def row(waiting: wire.Waiting, glyphs: Glyphs, now: float) -> Row:
     role = "ask" if waiting.may else "dim"
     plain = "text" if waiting.may else "dim"
     expires = format.age(waiting.expires - now) if waiting.expires else format.UNKNOWN
-    return Row(key(waiting), (glyphs.page if waiting.may else glyphs.dot, role), {
+    return Row(key(waiting), (glyphs.wait if waiting.may else glyphs.dot, role), {
         "kind": (GATE_WORDS[waiting.kind][0], role), "you": ("yes" if waiting.may else "no", role),
         "run": (waiting.run, plain), "procedure": (waiting.procedure, plain),
         "step": (waiting.step, plain), "service": (waiting.service or format.UNKNOWN, plain),
@@ -102,19 +101,7 @@ class ApprovalsView(View):
             self.deck.say("The selected line does not want an approval; enter opens its run.",
                           passing=True)
         else:
-            self.deck.begin(self._approve(waiting))
-
-    async def _approve(self, waiting: wire.Waiting) -> None:
-        try:
-            run = await self.deck.source.run(waiting.run)
-        except OpsdeckError as error:
-            self.deck.say(acting.sentence(error), "warn")
-            return
-        step = next((s for s in run.steps if s.id == waiting.step and s.gate is not None), None)
-        if step is None:
-            self.deck.say(f"Step {waiting.step} of run {waiting.run} waits no more.", "warn")
-        else:
-            acting.gate(self.deck, run, step)
+            acting.gate(self.deck, waiting.run, waiting.step)
 
     def action_abort(self) -> None:
         if waiting := self.selected():

@@ -19,7 +19,7 @@ from engine.api import wire
 
 TREND_S = 300.0
 COLUMNS = (
-    Column("name", "SERVICE", 11, 1, grow=24),
+    Column("name", "SERVICE", 11, 13, grow=24),
     Column("version", "VERSION", 7, 5, grow=11),
     Column("split", "SPLIT", 5, 6, grow=8, right=True),
     Column("rps", "REQ/s", 6, 3, right=True),
@@ -28,7 +28,7 @@ COLUMNS = (
     Column("p99", "P99ms", 6, 2, grow=7, right=True),
     Column("spark", "5 min", 8, 4, grow=20),
     Column("errors", "ERR% ", 6, 2, right=True),
-    Column("state", "STATE", 10, 3, grow=12),
+    Column("state", "STATE", 11, 3),
     Column("rollout", "ROLLOUT", 10, 10),
     Column("drift", "DRIFT", 6, 11),
     Column("flight", "IN FL", 5, 12, right=True),
@@ -97,7 +97,7 @@ def row(service: wire.Service, glyphs: Glyphs, at: float, spark_width: int) -> R
         "p50": _limited(format.ms(service.p50_ms), service.p50_ms, limits.get("p50_ms"), role),
         "p95": _limited(format.ms(service.p95_ms), service.p95_ms, limits.get("p95_ms"), role),
         "p99": _limited(format.ms(service.p99_ms), service.p99_ms, limits.get("p99_ms"), role),
-        "spark": (spark, "over" if hot else "stale" if stale else "text"),
+        "spark": (spark, "over" if hot else "spark"),
         "errors": _limited(format.percent(service.error_ratio), service.error_ratio,
                            limits.get("error_ratio"), role),
         "state": word,

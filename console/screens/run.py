@@ -8,7 +8,7 @@ from typing import ClassVar
 from textual.containers import Container, Vertical
 from textual.widget import Widget
 
-from console import acting, format, run_text
+from console import acting, commands, format, run_text
 from console.commands import bindings
 from console.screens.view import View
 from console.source import Link
@@ -133,7 +133,8 @@ class RunScreen(View):
         if total - len(steps) - len(facts) - len(action) >= 8:
             action = [BLANK, *action, BLANK]
         high = run_text.heights(total, len(steps), len(facts), len(action))
-        table.styles.height, panel_h, _ = max(1, high[0]), high[1], high[2]
+        table.coming = max(1, high[0])
+        table.styles.height, panel_h = table.coming, high[1]
         panel, following = self.query_one("#panel", Lines), self.query_one("#next", Lines)
         panel.styles.height, following.styles.height = panel_h, len(action)
         table.set_rows(steps)
@@ -198,13 +199,16 @@ class RunScreen(View):
         step, run = self.gated(), self.run
         kind = step.gate.kind if step is not None and step.gate is not None else None
         ended = run is not None and run.state not in run_text.OPEN
-        words = {"A": "approve" if kind == "approval" else "",
+        known = run is not None
+        words = {"f": "follow" if known else "", "t": "timeline" if known else "",
+                 "A": "approve" if kind == "approval" else "",
                  "enter": "" if kind in (None, "approval") else "answer",
-                 "p": "" if ended else "resume" if run and run.state == "paused" else "pause",
+                 "p": "" if ended or not known else "resume" if run and run.state == "paused" else "pause",
                  "x": "" if ended else "abort"}
-        shown = [(key, words.get(key, word)) for key, word in super().hints()]
+        own = [(c.show, words.get(c.show, c.hint)) for c in commands.own(self.place) if c.hint]
+        everywhere = [pair for pair in super().hints() if pair[0] not in words]
         leave = [] if ended else [("esc", "leave it running")]
-        return [pair for pair in [*shown[:-1], *leave, shown[-1]] if pair[1]]
+        return [pair for pair in [*own, *leave, *everywhere] if pair[1]]
 
     def selection_moved(self) -> None:
         self.following, self.top = True, 0
@@ -221,14 +225,14 @@ class RunScreen(View):
         if self.run is None or step is None:
             self.deck.say("Nothing waits for an answer here.", passing=True)
         else:
-            acting.gate(self.deck, self.run, step)
+            acting.gate(self.deck, self.run.id, step.id)
 
     def action_approve(self) -> None:
         step = self.gated()
         if self.run is None or step is None or step.gate is None or step.gate.kind != "approval":
             self.deck.say("Nothing waits for an approval here.", passing=True)
         else:
-            acting.gate(self.deck, self.run, step)
+            acting.gate(self.deck, self.run.id, step.id)
 
     def action_abort(self) -> None:
         if self.run is None or self.run.state in run_text.OPEN:

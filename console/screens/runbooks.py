@@ -20,9 +20,9 @@ from engine.errors import OpsdeckError
 
 WIDE = 140
 COLUMNS = (
-    Column("id", "PROCEDURE", 16, 1, grow=26),
+    Column("id", "PROCEDURE", 16, 1, grow=18),
     Column("title", "TITLE", 22, 3, grow=46),
-    Column("fits", "FITS NOW", 17, 2, grow=22),
+    Column("fits", "FITS NOW", 17, 2, grow=17),
     Column("owner", "OWNER", 11, 5, grow=16),
     Column("reviewed", "REVIEWED", 11, 4, right=True),
 )
@@ -143,11 +143,13 @@ class RunbooksView(View):
         if not self.procedures:
             panel.show([line((" Reading the library.", "dim"))])
             return
-        lines = about(self.selected(), width)
+        lines = about(self.selected(), width - 2 if wide else width)
         rule = line((deck.glyphs.rule * width, "dim"))
         panel.styles.height = split.size.height if wide else \
             min(len(lines) + 1, max(4, split.size.height - 7))
-        panel.show(lines if wide else [rule, *lines])
+        edge = (f"{deck.glyphs.axis} ", "dim")
+        panel.show([(edge, *(lines[y] if y < len(lines) else BLANK))
+                    for y in range(split.size.height)] if wide else [rule, *lines])
 
     def selected(self) -> wire.Procedure | None:
         key = self.table().selected

@@ -89,7 +89,7 @@ class View(Screen[None], inherit_bindings=False):
         self.query_one("#hints", Bar).show([hints_line(hints, width)])
         notice, (text, role) = self.query_one(Notice), deck.message
         if notice.text != text:
-            notice.say(text, role)
+            notice.say(text, role, dismissable=bool(deck.notice) and not deck.notice_passing)
         self.update()
 
     async def press(self, key: str, character: str | None) -> None:

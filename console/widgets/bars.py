@@ -96,7 +96,9 @@ class Notice(Lines):
         if not text:
             self.display = False
             return
-        rows = format.wrap(f"{text}  (esc puts this away)" if dismissable else text, max(20, self.size.width or 80) - 2)[:5]
+        if dismissable:
+            text += "  (esc puts this away)"
+        rows = format.wrap(text, self.app.size.width - 2)[:5]
         self.styles.height = len(rows)
         self.display = True
         self.show([line((" " + row, role)) for row in rows])

@@ -50,12 +50,12 @@ class Placed(msgspec.Struct, frozen=True):
 def place(columns: Sequence[Column], width: int) -> list[Placed]:
     """The columns that fit in `width` cells, in their order, one blank between two.
 
-    Columns enter by priority; what is left then widens those that can grow, by priority too. The
-    first cell belongs to the row's mark.
+    The first always fits, the others enter by priority; what is left then widens those that can
+    grow, by priority too. The first cell belongs to the row's mark.
     """
     room = width - 1
     chosen: list[Column] = []
-    for column in sorted(columns, key=lambda c: c.priority):
+    for column in sorted(columns, key=lambda c: (c is not columns[0], c.priority)):
         need = column.width + (1 if chosen else 0)
         if need <= room:
             chosen.append(column)
@@ -90,6 +90,7 @@ class Table(Widget):
         self.rows: list[Row] = []
         self.selected: str | None = None
         self.scrolled = 0
+        self.coming: int | None = None
         self.placed: list[Placed] = []
         self._index = 0
         self._drawn: list[tuple[Cell, ...]] = []
@@ -100,8 +101,8 @@ class Table(Widget):
 
     @property
     def page(self) -> int:
-        """How many rows are visible."""
-        return max(1, self.size.height - self.head)
+        """How many rows are visible; `coming` is the height the view has just asked for."""
+        return max(1, (self.coming or self.size.height) - self.head)
 
     def width_of(self, key: str) -> int:
         """The width a column has now, 0 if it is not shown: what a spark needs to know."""

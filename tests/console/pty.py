@@ -1,0 +1,132 @@
+"""A console in a pseudo-terminal: what it writes, byte by byte, and what a terminal would show."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pexpect
+import pyte
+
+ROOT = Path(__file__).parents[2]
+OPSDECK = (sys.executable, "-m", "engine.cli.main")
+DEADLINE_S = 20.0
+
+
+class Terminal:
+    """One program in a terminal of `width` by `height`; `log` holds (seconds since start, bytes)."""
+
+    def __init__(self, argv: list[str], *, width: int = 80, height: int = 24,
+                 **environ: str) -> None:
+        env = {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8", "COLUMNS": "",
+               "LINES": "", **environ}
+        for name in ("NO_COLOR", "TMUX", "COLORTERM", "COLUMNS", "LINES"):
+            if name not in environ:
+                env.pop(name, None)
+        self.started = time.monotonic()
+        self.child = pexpect.spawn(argv[0], argv[1:], dimensions=(height, width), env=env,
+                                   cwd=str(ROOT), timeout=DEADLINE_S)
+        self.child.delaybeforesend = None
+        self.screen = pyte.Screen(width, height)
+        self._stream = pyte.ByteStream(self.screen)
+        self.log: list[tuple[float, bytes]] = []
+        self.ended = False
+
+    @property
+    def pid(self) -> int:
+        return int(self.child.pid)
+
+    def read(self, seconds: float) -> bytes:
+        """Read for that long, or until the program ends."""
+        end = time.monotonic() + seconds
+        got = b""
+        while not self.ended and (left := end - time.monotonic()) > 0:
+            got += self.read_once(left)
+        return got
+
+    def read_once(self, timeout: float) -> bytes:
+        try:
+            data = self.child.read_nonblocking(65536, timeout=timeout)
+        except pexpect.TIMEOUT:
+            return b""
+        except pexpect.EOF:
+            self.ended = True
+            return b""
+        self.log.append((time.monotonic() - self.started, data))
+        # pyte takes the private mode query for an unknown sequence and prints its end.
+        self._stream.feed(re.sub(rb"\x1b\[\?[0-9;]*\$p|\x1b\[[<>][0-9]*u", b"", data))
+        return bytes(data)
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        end = time.monotonic() + DEADLINE_S
+        while not condition():
+            assert time.monotonic() < end, f"not within {DEADLINE_S:.0f} s: {what}\n{self.text()}"
+            assert not self.ended or condition(), f"it ended before: {what}\n{self.text()}"
+            self.read_once(0.02)
+
+    def wait_text(self, text: str) -> None:
+        self.wait(lambda: text in self.text(), f"{text!r} on the screen")
+
+    def send(self, keys: str) -> None:
+        self.child.send(keys)
+
+    def text(self) -> str:
+        return "\n".join(line.rstrip() for line in self.screen.display)
+
+    def written(self) -> bytes:
+        return b"".join(data for _, data in self.log)
+
+    def close(self) -> None:
+        """End the program, also one that does not end by itself."""
+        self.child.close(force=True)
+
+
+@contextmanager
+def terminal(argv: list[str], **options: object) -> Iterator[Terminal]:
+    opened = Terminal(argv, **options)  # type: ignore[arg-type]
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+@contextmanager
+def fake_engine(home: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """The made-up engine of `tests.console.fake_engine`, on a real socket in `home`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.console.fake_engine", str(home), *options], cwd=ROOT,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == "ready\n", process.stderr.read()
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+
+
+def console(home: Path, *options: str) -> list[str]:
+    return [*OPSDECK, "--home", str(home), *options]
+
+
+def sgr_colors(data: bytes) -> set[str]:
+    """The colour parameters of every SGR sequence in `data`: empty for a monochrome program."""
+    found: set[str] = set()
+    for match in re.finditer(rb"\x1b\[([0-9;]*)m", data):
+        for code in match.group(1).decode().split(";"):
+            if code.isdigit() and (30 <= int(code) <= 49 or 90 <= int(code) <= 107):
+                found.add(code)
+    return found

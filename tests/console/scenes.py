@@ -1,0 +1,136 @@
+"""Every screen of the console as a scene: how it is opened and which keys lead to it.
+
+Snapshot tests and `python -m tests.screenshots` walk the same scenes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+from textual.pilot import Pilot
+
+from console.app import OpsdeckApp
+from console.fake import FakeSource
+from console.fake_world import World
+from console.source import Link, Source
+
+FIXED = 1000.0
+DEADLINE_S = 20.0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """`keys` are pressed one by one; `prepare` may change the source before anything is shown."""
+
+    name: str
+    keys: tuple[str, ...] = ()
+    run: str | None = None
+    write: bool = False
+    prepare: Callable[[FakeSource], None] | None = None
+    later: Callable[[FakeSource], None] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def typed(text: str) -> tuple[str, ...]:
+    names = {" ": "space", ":": "colon", "/": "slash", "-": "minus", "!": "exclamation_mark"}
+    return tuple(names.get(c, c) for c in text)
+
+
+def _stale(source: FakeSource) -> None:
+    source.heard = FIXED - 12.0
+
+
+def _away(source: FakeSource) -> None:
+    source.heard = FIXED - 74.0
+    source.link = Link("lost", "No engine answers at /run/opsdeck/engine.sock.", FIXED + 3)
+
+
+def _calm(source: FakeSource) -> None:
+    world = source.world
+    world.runs = {}
+    world.rows = [row for row in world.rows if row.name not in ("flights", "fraud", "pricing")][:6]
+    world.advance(0.0)
+
+
+SCENES = (
+    Scene("fleet"),
+    Scene("fleet-calm", prepare=_calm),
+    Scene("fleet-stale", prepare=_stale),
+    Scene("fleet-filtered", typed("/page")),
+    Scene("goto", typed(":ru")),
+    Scene("service", ("enter",)),
+    Scene("service-one-variant", ("G", "enter", "h")),
+    Scene("runbooks", ("r",)),
+    Scene("start", ("r", "j", "enter", "tab", *typed("7x")), write=True),
+    Scene("start-confirm", ("r", "enter", "enter", "enter"), write=True),
+    Scene("runs", (*typed(":runs"), "enter")),
+    Scene("run-typed", run="184", write=True),
+    Scene("run-typed-dialog", ("enter", *typed("flig")), run="184", write=True),
+    Scene("run-output", run="183"),
+    Scene("run-approval-dialog", ("A",), run="182", write=True),
+    Scene("run-answer", run="181", write=True),
+    Scene("run-unknown-dialog", ("enter",), run="180", write=True),
+    Scene("run-failed", run="179", write=True),
+    Scene("run-away", run="184", write=True, later=_away),
+    Scene("run-abort", ("x",), run="184"),
+    Scene("run-timeline", ("t",), run="184"),
+    Scene("run-done", run="176"),
+    Scene("approvals", ("a",)),
+    Scene("audit", (*typed(":audit"), "enter", "j", "j", "enter")),
+    Scene("help", ("question_mark",)),
+)
+BY_NAME = {scene.name: scene for scene in SCENES}
+
+
+async def until(pilot: Pilot[int], condition: Callable[[], bool], what: str) -> None:
+    """Wait for a condition, with a deadline."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {DEADLINE_S:.0f} s: {what}"
+        await pilot.pause(0.02)
+
+
+async def steady(pilot: Pilot[int], app: OpsdeckApp) -> None:
+    """Wait until the picture has stood still for a while and nothing is being fetched."""
+    seen: list[list[str]] = []
+
+    def still() -> bool:
+        seen.append(app.painter.text())
+        fetching = any("_listen" not in repr(t) and "_follow" not in repr(t) for t in app._tasks)
+        return not fetching and len(seen) > 8 and all(s == seen[-1] for s in seen[-8:])
+
+    await until(pilot, still, "a picture that stands still")
+
+
+@asynccontextmanager
+async def opened(scene: Scene, size: tuple[int, int], *, source: Source | None = None,
+                 **options: Any) -> AsyncIterator[tuple[OpsdeckApp, Pilot[int]]]:
+    """The app at a scene, its picture standing still."""
+    if source is None:
+        source = FakeSource(World(), clock=lambda: FIXED)
+        if scene.prepare is not None:
+            scene.prepare(source)
+    with patch.dict(os.environ, {"TERM": "xterm-256color"}):
+        app = OpsdeckApp(source, write=scene.write, open_run=scene.run, **{**scene.options,
+                         **options})
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: app.state.tick.link.state != "connecting", "a first tick")
+        await steady(pilot, app)
+        if scene.later is not None and isinstance(source, FakeSource):
+            scene.later(source)
+            source.push()
+        for key in scene.keys:
+            await pilot.press(key)
+        await steady(pilot, app)
+        yield app, pilot
+
+
+def run(coroutine: Any) -> Any:
+    return asyncio.run(coroutine)

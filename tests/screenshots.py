@@ -1,0 +1,85 @@
+"""Pictures of every screen, at 80×24 and 160×48, as SVG and PNG: `python -m tests.screenshots`.
+
+Without an option the data is made up. `--home PATH` takes it from the engine of that home, which
+must be running; its scenes are those that such data has. PNG wants cairosvg with libcairo2 and the
+DejaVu fonts (Debian: libcairo2 fonts-dejavu-core).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+from console import picture
+from console.app import OpsdeckApp
+from console.live import LiveSource
+from console.paint import Painter
+from engine.api import wire
+from engine.api.light import Client
+from tests.console.scenes import SCENES, Scene, opened, typed
+
+SIZES = ((80, 24), (160, 48))
+FOLDER = Path(__file__).parent.parent / "screenshots"
+
+
+def live_scenes(snapshot: wire.Snapshot) -> Iterator[Scene]:
+    """What an engine's own data can show."""
+    enter = ("enter",)
+    yield Scene("fleet")
+    if snapshot.services:
+        yield Scene("service", enter)
+    yield Scene("runbooks", (*typed(":runbooks"), "enter"))
+    yield Scene("start-confirm", (*typed(":runbooks high-latency"), "enter", "enter",
+                                  *typed(snapshot.services[0].name if snapshot.services else "x"),
+                                  "enter", "enter", "enter"), write=True)
+    yield Scene("runs", (*typed(":runs"), "enter"))
+    for run in snapshot.runs[:3]:
+        yield Scene(f"run-{run.id}-{run.procedure}", run=run.id, write=True)
+    for waiting in snapshot.waiting[:2]:
+        yield Scene(f"run-{waiting.run}-dialog", enter, run=waiting.run, write=True)
+    yield Scene("approvals", ("a",))
+    yield Scene("audit", (*typed(":audit"), "enter", "j", "enter"))
+    yield Scene("help", ("question_mark",))
+
+
+def write(painter: Painter, stem: Path, png: bool) -> None:
+    """One picture; the PNG is twice as large, so that it stays sharp."""
+    svg = picture.svg(painter)
+    stem.with_suffix(".svg").write_text(svg, "utf-8")
+    if png:
+        import cairosvg
+        cairosvg.svg2png(bytestring=svg.encode(), write_to=str(stem.with_suffix(".png")), scale=1.6)
+
+
+async def take(scene: Scene, socket: Path | None, folder: Path, png: bool) -> None:
+    for width, height in SIZES:
+        source = LiveSource(socket) if socket else None
+        async with opened(scene, (width, height), source=source) as (app, _pilot):
+            assert isinstance(app, OpsdeckApp)
+            write(app.painter, folder / f"{scene.name}-{width}x{height}", png)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--home", type=Path, help="the home of a running engine")
+    parser.add_argument("--to", type=Path, default=FOLDER, help="where the pictures go")
+    parser.add_argument("--no-png", action="store_true", help="SVG only")
+    parser.add_argument("only", nargs="*", help="names of scenes; all without")
+    args = parser.parse_args()
+    args.to.mkdir(parents=True, exist_ok=True)
+    socket: Path | None = None
+    scenes = list(SCENES)
+    if args.home:
+        from engine.home import find
+        socket = find(args.home).socket
+        scenes = list(live_scenes(Client(socket).snapshot()))
+    for scene in scenes:
+        if not args.only or scene.name in args.only:
+            asyncio.run(take(scene, socket, args.to, not args.no_png))
+            print(scene.name)
+
+
+if __name__ == "__main__":
+    main()
