@@ -31,7 +31,7 @@ MARK = "# Written by `opsdeck demo`, and written again by it."
 PORTS = (*VARIANTS, "gateway")
 RPS = 50.0  # requests per second
 SPEED = 3600.0  # simulated seconds per second
-START = dt.date(2013, 3, 25)  # a week before the months that no model has learned from
+START = dt.date(2013, 3, 25)  # the models learned from nothing after 17 March
 # Below Linux's default range of ephemeral ports (32768-60999): one in it could be the source port
 # of somebody's outgoing connection by the time a server that was killed is started again.
 FIRST_PORT, LAST_PORT = 20_000, 32_000

@@ -157,7 +157,8 @@ def _log(mlflow: Any, client: Any, layout: Layout, report: Report, content: byte
                **{f"auc_2013_{month}": auc for month, auc in report.auc_by_month.items()}}
     with mlflow.start_run(run_name=report.variant, tags=tags):
         mlflow.log_params({**report.params, "seed": report.seed, "rows_train": report.rows_train,
-                           "rows_holdout": report.rows_holdout, "features": len(flights.FEATURES)})
+                           "rows_holdout": report.rows_holdout,
+                           "rows_new_days": report.rows_new_days, "features": len(flights.FEATURES)})
         mlflow.log_metrics(metrics)
         info = mlflow.onnx.log_model(
             onnx.load_from_string(content), name="model", signature=_signature(mlflow),

@@ -12,6 +12,9 @@ import pytest
 from engine.demo import flights
 from engine.demo.layout import VARIANTS, Layout
 
+# Several threads of OpenMP wait for each other by spinning, which a busy machine pays dearly.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 Step = Callable[..., subprocess.CompletedProcess[str]]
 
 

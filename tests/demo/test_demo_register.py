@@ -103,6 +103,7 @@ def test_the_pinned_requirements_are_those_of_the_lock(registered: Any) -> None:
     assert set(register.requirements()) <= set(logged)
 
 
+@pytest.mark.filterwarnings("ignore:The 'future.infer_string' option is deprecated")
 def test_mlflow_loads_the_version_and_gives_the_same_probabilities(
         registered: Any, client: Any) -> None:
     import mlflow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,14 +12,17 @@ import numpy as np
 import pytest
 
 from engine.demo import export, flights, train
-from engine.demo.layout import CHALLENGER, CHAMPION, VARIANTS, Layout
+from engine.demo.layout import CHAMPION, START, VARIANTS, Layout
 from engine.errors import ActionFailed, UsageError
+
+# Said by the converter, of what it gives to its own library.
+pytestmark = pytest.mark.filterwarnings("ignore:Field onnx.AttributeProto:DeprecationWarning")
 
 
 @pytest.fixture(scope="module")
 def winter(prepared: Layout) -> Any:
     rows = flights.load(prepared)
-    return rows[rows["month"] <= 3]
+    return rows[rows["month"] <= 3][::4]
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +38,23 @@ def test_the_champion_has_an_auc_of_083_on_the_winter_it_learned_from(trained: L
 
 def test_flights_held_out_and_days_held_out_tell_how_much_of_it_is_memory(trained: Layout) -> None:
     report = train.load_report(trained, CHAMPION)
-    assert report.auc_holdout == pytest.approx(0.785, abs=0.01)
-    assert report.auc_new_days == pytest.approx(0.71, abs=0.02)
+    assert report.auc_holdout == pytest.approx(0.79, abs=0.01)
+    assert report.auc_new_days == pytest.approx(0.73, abs=0.015)
 
 
 def test_from_april_on_the_champion_falls_to_067_to_074(trained: Layout) -> None:
     by_month = train.load_report(trained, CHAMPION).auc_by_month
     assert list(by_month) == [f"{month:02d}" for month in range(4, 13)]
-    assert min(by_month.values()) >= 0.66
-    assert max(by_month.values()) <= 0.765
-    within = [month for month, auc in by_month.items() if 0.665 <= auc <= 0.745]
-    assert len(within) >= 8, by_month  # May is 0.75
+    assert all(0.66 <= auc <= 0.75 for auc in by_month.values()), by_month
+
+
+def test_the_models_learn_from_nothing_that_the_traffic_will_send(prepared: Layout) -> None:
+    rows = flights.load(prepared)
+    learned, held, away = train.split(rows, np.random.default_rng(train.SEED))
+    start = dt.datetime.combine(START, dt.time(), dt.UTC).timestamp()
+    assert rows["depart"][learned].max() < start
+    assert not (learned & held).any() and not (learned & away).any()
+    assert (learned | held | away).sum() == (rows["month"] <= 3).sum()
 
 
 def test_champion_and_challenger_are_different_models_of_the_same_data(trained: Layout) -> None:
@@ -80,7 +90,7 @@ def test_a_model_with_categorical_splits_is_caught_because_it_is_exported_wrongl
     model = HistGradientBoostingClassifier(max_iter=10, categorical_features=[0, 1],
                                            early_stopping=False, random_state=1).fit(inputs, late)
     exported = export.convert(model, categories, "flights")
-    some = winter[::20]
+    some = winter[::5]
     expected = model.predict_proba(flights.features(some))[:, 1]
     with pytest.raises(ActionFailed, match=r"is not its source: .* real rows differ"):
         export.agreement(exported, expected, export.feed(some, categories))
@@ -110,9 +120,9 @@ def test_the_model_takes_columns_by_name_and_gives_one_probability(trained: Layo
 
 
 def test_an_unknown_carrier_and_missing_weather_give_what_the_source_gives_for_missing(
-        winter: Any, categories: dict[str, list[str]]) -> None:
-    inputs, late = flights.features(winter), np.array(winter["late"])
-    model = train.fit(CHALLENGER, inputs, late)
+        winter: Any, categories: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(train.PARAMS[CHAMPION], "max_iter", 20)
+    model = train.fit(CHAMPION, flights.features(winter), np.array(winter["late"]))
     exported = export.convert(model, categories, "flights")
     rows = winter[:500]
     fed = export.feed(rows, categories)
