@@ -167,11 +167,9 @@ class Verbs:
         return [self._event(caller, live, "run.paused", reason=act.reason)]
 
     async def _resume(self, caller: Caller, live: Live, act: wire.Act) -> list[NewEvent]:
+        """Nothing to do for a run that is not paused: it goes on by itself."""
         _need(caller, OPERATES, "resume")
-        if not live.progress.paused:
-            raise Conflict(f"run {live.progress.id} is not paused",
-                           hint="a run resumes by itself after a restart of the engine")
-        return [self._event(caller, live, "run.resumed")]
+        return [self._event(caller, live, "run.resumed")] if live.progress.paused else []
 
     async def _abort(self, caller: Caller, live: Live, act: wire.Act) -> None:
         """The safe direction: stop what runs first, then record it, in the journal or beside it."""
