@@ -19,9 +19,9 @@ import msgspec
 from engine.errors import JournalCorrupt, JournalUnavailable
 from engine.journal.events import GENESIS
 from engine.journal.faults import SEAL_HINT
+from engine.journal.ledger import ArchiveInfo, Span
 from engine.journal.rows import Row, row_fault
 from engine.journal.schema import sync_directory
-from engine.journal.verify import ArchiveInfo, Span
 
 DIRECTORY = "archive"
 

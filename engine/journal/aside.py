@@ -22,9 +22,9 @@ from engine.journal import archive, schema
 from engine.journal.anchors import EMPTY
 from engine.journal.events import ENGINE, Event, NewEvent
 from engine.journal.faults import utc
+from engine.journal.ledger import ArchiveInfo
 from engine.journal.rows import ARCHIVED, SEAL, Row
 from engine.journal.sqlite import SqliteJournal
-from engine.journal.verify import ArchiveInfo
 
 
 def set_aside(path: Path, event: NewEvent, *, engine_id: str, clock: Callable[[], float]) -> Event:

@@ -17,8 +17,9 @@ from engine.journal.anchors import Anchor, Tail
 from engine.journal.events import GENESIS
 from engine.journal.faults import SEAL_HINT
 from engine.journal.journal import RunRow
+from engine.journal.ledger import ArchiveInfo, IndexRow, Ledger, Span
 from engine.journal.rows import COLUMNS, SEGMENT, Row, chain_name, row_fault
-from engine.journal.verify import ArchiveInfo, Findings, IndexRow, Ledger, Span, examine
+from engine.journal.verify import Findings, examine
 
 BATCH = 1000          # rows a statement, so that a reader never holds a writer up for long
 CHECKED_TAIL = 1024   # events of a chain that are recomputed before the first append to it

@@ -19,8 +19,9 @@ from engine.journal.anchors import Anchor, Tail
 from engine.journal.events import Event, NewEvent, canonical, digest
 from engine.journal.faults import ASIDE_HINT, SEAL_HINT, translated
 from engine.journal.journal import RunRow, Verdict
+from engine.journal.ledger import index_sum
 from engine.journal.rows import INTENT, RESERVED, to_event
-from engine.journal.verify import Findings, index_sum
+from engine.journal.verify import Findings
 
 BUSY_TIMEOUT_S = 15.0
 

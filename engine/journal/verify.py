@@ -8,17 +8,17 @@ what was found is still exactly what was sealed.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from engine.journal import anchors as anchoring
-from engine.journal.anchors import Anchor, Tail
-from engine.journal.events import ENGINE, GENESIS, canonical
+from engine.journal.anchors import Anchor
+from engine.journal.events import ENGINE, GENESIS
 from engine.journal.faults import utc
-from engine.journal.journal import RunRow, Verdict
+from engine.journal.journal import Verdict
+from engine.journal.ledger import ArchiveInfo, Ledger, index_sum
 from engine.journal.rows import (
     ARCHIVED,
     SEAL,
@@ -46,47 +46,6 @@ class Break(msgspec.Struct, frozen=True):
     kind: str = "chain"
 
 
-class Span(msgspec.Struct, frozen=True):
-    """Events `first_n` to `last_n` of a chain that an archive holds."""
-
-    run: str
-    first_n: int
-    last_n: int
-    last_hash: str
-
-
-class ArchiveInfo(msgspec.Struct, frozen=True):
-    """An archive as the database knows it; `fault` says why its file cannot be used."""
-
-    id: int
-    file: str
-    sha256: str
-    events: int
-    first_seq: int
-    last_seq: int
-    spans: tuple[Span, ...]
-    fault: str | None = None
-    fault_evidence: str = ""
-
-
-class IndexRow(msgspec.Struct, frozen=True):
-    """A row of the index of runs, with the event it was written with and the sum over both."""
-
-    row: RunRow
-    n: int
-    sum: str
-
-
-class Ledger(msgspec.Struct, frozen=True):
-    """All that is stored beside the events."""
-
-    anchors: list[Anchor]
-    tail: Tail | None
-    index: list[IndexRow]
-    archives: list[ArchiveInfo]
-    file_faults: list[str] = []
-
-
 class Findings(msgspec.Struct, frozen=True):
     """What was found. `breaks` are unknown to any seal; `blocked` are the chains not to append to."""
 
@@ -103,12 +62,6 @@ class Findings(msgspec.Struct, frozen=True):
         return Verdict(events=self.events, chains=self.chains, anchors=self.anchors,
                        archived=self.archived, breaks=[b.text for b in first_causes(self.breaks)],
                        seals=self.seals)
-
-
-def index_sum(row: RunRow, n: int, hash: str) -> str:
-    """SHA-256 over an index row and the event that was its chain's newest when it was written."""
-    columns = [row.id, row.procedure, row.state, row.by, row.started, row.ended, row.service, n, hash]
-    return hashlib.sha256(canonical(columns)).hexdigest()
 
 
 @dataclass
