@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
+from textual import events
 from textual.pilot import Pilot
 
 from console.app import OpsdeckApp
@@ -23,6 +24,7 @@ from console.source import Link, Source
 
 FIXED = 1000.0
 DEADLINE_S = 20.0
+STILL = 8  # looks, 5 ms apart
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,20 @@ class Scene:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+NAMES = {" ": "space", ":": "colon", "/": "slash", "-": "minus", "!": "exclamation_mark",
+         "?": "question_mark", "#": "number_sign", "\r": "enter", "\t": "tab", "\x1b": "escape"}
+CHARACTERS = {name: character for character, name in NAMES.items()}
+
+
 def typed(text: str) -> tuple[str, ...]:
-    names = {" ": "space", ":": "colon", "/": "slash", "-": "minus", "!": "exclamation_mark"}
-    return tuple(names.get(c, c) for c in text)
+    return tuple(NAMES.get(c, c) for c in text)
+
+
+async def press(app: OpsdeckApp, *keys: str) -> None:
+    """Send keys as the driver does, all at once: their order is the console's to keep."""
+    for key in keys:
+        character = CHARACTERS.get(key, key if len(key) == 1 else None)
+        app.post_message(events.Key(key, character))
 
 
 def _stale(source: FakeSource) -> None:
@@ -94,17 +107,23 @@ async def until(pilot: Pilot[int], condition: Callable[[], bool], what: str) -> 
     deadline = time.monotonic() + DEADLINE_S
     while not condition():
         assert time.monotonic() < deadline, f"not within {DEADLINE_S:.0f} s: {what}"
-        await pilot.pause(0.02)
+        await asyncio.sleep(0.005)
 
 
 async def steady(pilot: Pilot[int], app: OpsdeckApp) -> None:
-    """Wait until the picture has stood still for a while and nothing is being fetched."""
+    """Wait until nothing is being fetched or laid out and the picture stands still."""
     seen: list[list[str]] = []
 
     def still() -> bool:
-        seen.append(app.painter.text())
         fetching = any("_listen" not in repr(t) and "_follow" not in repr(t) for t in app._tasks)
-        return not fetching and len(seen) > 8 and all(s == seen[-1] for s in seen[-8:])
+        screen = app.screen
+        drawing = bool(screen._layout_required or screen._repaint_required or screen._dirty_widgets
+                       or getattr(app.view, "_due", False) or not screen.is_mounted
+                       or app._message_queue.qsize())
+        if fetching or drawing:
+            seen.clear()
+        seen.append(app.painter.text())
+        return len(seen) > STILL and all(s == seen[-1] for s in seen[-STILL:])
 
     await until(pilot, still, "a picture that stands still")
 
@@ -122,12 +141,12 @@ async def opened(scene: Scene, size: tuple[int, int], *, source: Source | None =
                          **options})
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: app.state.tick.link.state != "connecting", "a first tick")
-        await steady(pilot, app)
+        if scene.keys or scene.later:
+            await steady(pilot, app)
         if scene.later is not None and isinstance(source, FakeSource):
             scene.later(source)
             source.push()
-        for key in scene.keys:
-            await pilot.press(key)
+        await press(app, *scene.keys)
         await steady(pilot, app)
         yield app, pilot
 
