@@ -344,6 +344,25 @@ async def test_a_jump_of_the_wall_clock_moves_stamps_and_nothing_else(
     await history.close()
 
 
+async def test_every_tick_has_a_second_of_its_own_however_late_it_was(
+        target, config_of, watching, clock, history_file):
+    history = History(history_file, keep_s=86400, clock=clock.time, on_event=no_event)
+    target.carries("flights", champion="7")
+    watch = await watching(config_of({"flights": {"scrape": [target.url]}}), history=history)
+    clock.pass_(0.9)
+    begun = clock.monotonic()
+    await watch.collector.tick(begun)
+    for second in range(1, 21):
+        late_s = 0.3 * (second % 2)  # by the wall clock, every other tick is in the next second
+        clock.pass_(begun + second + late_s - clock.monotonic())
+        target.serve("flights", "champion", 0.02, times=5)
+        await watch.collector.tick(begun + second)
+    clock.pass_(1)
+    kept = await history.read("flights", 20, 20)
+    assert None not in kept.values["*/rps"][:-1]
+    await history.close()
+
+
 @given(st.integers(0, 10**6), st.floats(0, 1e6), st.floats(0.05, 60))
 def test_beats_go_forward_on_the_grid_and_missed_ones_are_left_out(beat, late_s, interval_s):
     passed_s = beat * interval_s + late_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import accumulate, groupby
 
 import pytest
@@ -107,6 +108,14 @@ def test_stale_data_neither_fires_nor_clears_and_stops_the_clock():
     assert watch.see(SLOW) == ["alert.fired"]
     assert watch.see(STALE, 500) == []
     assert watch.alert.title.endswith("no fresh data")
+
+
+def test_numbers_of_the_targets_that_still_answer_do_not_count_while_others_are_silent():
+    partly = replace(SLOW, stale=True), replace(FAST, stale=True)
+    watch = p99()
+    assert watch.see(partly[0], 500) == []
+    watch.see(SLOW, 61)
+    assert watch.see(partly[1], 500) == []
 
 
 def test_age_fires_on_staleness_itself():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import subprocess
+import sys
 from itertools import accumulate
 
 import numpy as np
@@ -156,6 +158,43 @@ async def test_a_crash_loses_no_more_than_what_was_not_yet_flushed(keeping, hist
     found = await after_crash.read(60, 60)
     assert [rate for rate in found.values["*/rps"] if rate] == [1.0] * 30
     await after_crash.history.close()
+
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from engine.monitoring.history import History
+from engine.monitoring.points import Point
+
+async def main():
+    at = [float(sys.argv[2])]
+    history = History(Path(sys.argv[1]), keep_s=86400, clock=lambda: at[0], on_event=print)
+    while True:
+        history.record("flights", at[0], {"champion": Point(1.0, 5.0)})
+        at[0] += 1
+        await history.flush()
+        print(int(at[0]), flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("commits", [1, 20, 61])
+async def test_a_writer_that_is_killed_leaves_every_flushed_second_and_no_damage(
+        history_file, clock, commits):
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(history_file), str(clock.wall)],
+                          stdout=subprocess.PIPE, text=True) as writer:
+        for _ in range(commits):
+            told = writer.stdout.readline()
+        writer.kill()
+        told = (writer.stdout.read().split() or [told])[-1]  # it went on until it was killed
+    clock.wall = float(told)
+    kept = Kept(history_file, clock)
+    seconds = int(clock.wall - 1_795_000_000)
+    found = await kept.read(seconds, seconds)
+    assert found.values["*/rps"][:seconds] == [5.0] * seconds
+    assert kept.events == []
+    await kept.history.close()
 
 
 async def test_unknown_is_none_and_no_requests_is_a_rate_of_zero(keeping):

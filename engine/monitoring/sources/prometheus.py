@@ -73,12 +73,14 @@ class PrometheusSource:
         except ValueError as error:
             return self._trouble("failed", f"is not the address of a Prometheus: {error}")
         try:
+            asked = time.monotonic()
             rows = self._connect.custom_query(FAMILIES, timeout=self._deadline_s)
-            if not rows:
+            then = {"time": rows[0]["value"][0]} if rows else {}
+            age = rows and self._connect.custom_query(AGE, params=then, timeout=self._deadline_s)
+            if not age:  # also where the target went away between the two
                 return self._trouble("empty", "knows no metric of a service now")
-            then = {"time": rows[0]["value"][0]}  # a scrape may come between two queries
-            age = self._connect.custom_query(AGE, params=then, timeout=self._deadline_s)
-            return _reading(rows, float(age[0]["value"][1]))
+            # it looked at its numbers when it was asked, and they have aged while they came
+            return _reading(rows, float(age[0]["value"][1]) + time.monotonic() - asked)
         except _Refused as refused:
             return self._trouble(refused.kind, str(refused))
         except requests.Timeout:
