@@ -18,9 +18,11 @@ from engine.api import wire
 from engine.api.backend import Backend
 from engine.config import Config
 from engine.core import Engine, Parts
+from engine.errors import JournalError
 from engine.home import Home
 from engine.journal.emergency import Emergency
 from engine.journal.events import ENGINE, SYSTEM, NewEvent
+from engine.journal.journal import Verdict
 from engine.journal.sqlite import SqliteJournal
 from engine.monitoring.collector import Collector
 from engine.monitoring.history import History
@@ -37,6 +39,8 @@ from engine.rollout.traffic.gateway import GatewayRouter
 from engine.supervision import ProcessSupervisor, processes
 
 log = logging.getLogger("opsdeck")
+ROTATE_EVERY_S = 86400.0
+KEEP_RUNS_S = 30 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -97,14 +101,17 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
     executor.on_caught_up = emergency.clear
     verbs = Verbs(executor, emergency, page=pager.break_glass)
     library = Library(directories(config, home.path), actions, system=home.mode == "system")
-    core = Engine(Parts(home, config, executor, verbs, library, collector, history))
+    core = Engine(Parts(home, config, executor, verbs, library, collector, history,
+                        verify=lambda: _verified(home)))
     executor.on_ended = core.ended
     await _note(recorder, "engine.started", version=engine.__version__, mode=home.mode,
                 embedded=embedded)
     await _catch_up(recorder, emergency)
     await _recover(recorder, executor)
     await core.load_recent()
-    watching = [asyncio.create_task(collector.run(), name="collector")] if config.services else []
+    watching = [asyncio.create_task(_rotating(recorder), name="rotation")]
+    if config.services:
+        watching.append(asyncio.create_task(collector.run(), name="collector"))
     try:
         yield EngineApp(core, performer.sessions)
     finally:
@@ -138,6 +145,24 @@ def _contexts(home: Home, config: Config, collector: Collector) -> Callable[...,
 async def _note(recorder: Recorder, kind: str, **data: Any) -> None:
     await recorder.append([NewEvent(run=ENGINE, kind=kind, at=time.time(), actor=SYSTEM,
                                     data=data)])
+
+
+def _verified(home: Home) -> Verdict:
+    """Recompute the journal through a connection of its own, beside the engine's writes."""
+    with contextlib.closing(SqliteJournal.open_readonly(home.journal)) as journal:
+        return journal.verify()
+
+
+async def _rotating(recorder: Recorder) -> None:
+    """Once a day, move the events of runs that ended long ago into the archive."""
+    while True:
+        await asyncio.sleep(ROTATE_EVERY_S)
+        try:
+            moved = await recorder.call(recorder.rotate, KEEP_RUNS_S, time.time())
+        except JournalError as error:
+            log.warning("the journal was not rotated: %s", error)
+        else:
+            log.info("%d events went into the archive", moved)
 
 
 async def _firing(recorder: Recorder) -> list[wire.Alert]:

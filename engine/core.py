@@ -7,7 +7,7 @@ import contextlib
 import datetime as dt
 import hashlib
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from engine.config import Config
 from engine.errors import NotFound, NotPermitted, OpsdeckError, UsageError
 from engine.home import Home
 from engine.journal.events import ENGINE, Event
-from engine.journal.journal import RunRow
+from engine.journal.journal import RunRow, Verdict
 from engine.monitoring.collector import Collector
 from engine.monitoring.history import History
 from engine.procedures import expressions, output, rendering
@@ -51,6 +51,7 @@ class Parts:
     library: Library
     collector: Collector
     history: History
+    verify: Callable[[], Verdict]
 
 
 class Engine:
@@ -96,8 +97,8 @@ class Engine:
             service = live.progress.service
             if service is not None and waiting([live], frozenset(), 0):
                 counts[service] = counts.get(service, 0) + 1
-        for service in services:
-            service.waiting = counts.get(service.name, 0)
+        for row in services:
+            row.waiting = counts.get(row.name, 0)
         return services
 
     def _unfinished(self) -> list[Live]:
@@ -283,7 +284,7 @@ class Engine:
         return [wire_event(e) for e in found]
 
     async def verify(self) -> AuditVerdict:
-        v = await self._recorder.call(self._recorder.journal.verify)
+        v = await asyncio.to_thread(self._parts.verify)
         return AuditVerdict(at=self._executor.clock(), events=v.events, chains=v.chains,
                             anchors=v.anchors, archived=v.archived, breaks=v.breaks, seals=v.seals)
 
@@ -292,7 +293,7 @@ class Engine:
             raise NotPermitted(f"{caller.user} may not seal the journal", hint="wanted: admin")
         if not reason.strip():
             raise UsageError("sealing wants a reason")
-        event = self._executor.event(ENGINE, "journal.sealed", actor_of(caller), reason=reason)
+        event = self._executor.planner.event(ENGINE, "journal.sealed", actor_of(caller), reason=reason)
         return wire_event(await self._recorder.call(self._recorder.journal.seal, event))
 
     async def handover(self) -> Handover:

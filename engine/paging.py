@@ -50,7 +50,7 @@ class Pager:
     async def _tell(self, kind: str, data: dict[str, Any]) -> None:
         at = self._clock()
         await self._record(kind, at, data)
-        url = self._config.alerts.webhooks.get(data.get("level", ""))  # type: ignore[call-overload]
+        url = self._config.alerts.webhooks.get(data.get("level", ""))
         if url is None or kind == "alert.cleared" or self._repeated(kind, data, at):
             return
         problem = await self._post(url, {"kind": kind, "at": at, **data})

@@ -76,4 +76,9 @@ class Journal(Protocol):
         """After a corruption: start a new segment of the broken chains and name each break in it."""
         ...
 
+    def rotate(self, *, older_than_s: float, now: float) -> int:
+        """Move the events of runs that ended before `now - older_than_s` into an archive that still
+        verifies and is still read; how many were moved."""
+        ...
+
     def close(self) -> None: ...

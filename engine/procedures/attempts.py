@@ -44,7 +44,7 @@ class Outcome:
 
     def data(self) -> dict[str, Any]:
         """As the `step.outcome` event records it."""
-        return {k: v for k, v in vars(self).items() if v or v == 0 and v is not False} | {
+        return {k: v for k, v in vars(self).items() if v or (v == 0 and v is not False)} | {
             "state": self.state, "result": self.result}
 
 

@@ -118,11 +118,17 @@ def current_state(run: RunProgress) -> RunState:
 
 def waiting_steps(run: RunProgress) -> list[StepRun]:
     """The steps that wait for a person, in order."""
-    waiting = []
-    for step in run.steps.values():
-        if (step.state == "unknown" and run.abort == "no") or (step.state == "waiting" and not (step.wanted.nothing and step.kind != "manual")) or asks(run, step):
-            waiting.append(step)
-    return [] if run.finished or run.abort == "plain" else waiting
+    if run.finished or run.abort == "plain":
+        return []
+    return [step for step in run.steps.values() if _waits(run, step)]
+
+
+def _waits(run: RunProgress, step: StepRun) -> bool:
+    if step.state == "unknown":
+        return run.abort == "no"
+    if step.state == "waiting":
+        return step.kind == "manual" or not step.wanted.nothing
+    return asks(run, step)
 
 
 def asks(run: RunProgress, step: StepRun) -> bool:

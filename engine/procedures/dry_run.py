@@ -47,7 +47,7 @@ async def _walk(executor: Executor, run: RunProgress, step: StepRun, probe: bool
         step.reason = f"cannot be checked: {', '.join(missing)} failed"
         return
     try:
-        wanted = executor.evaluate_when(run, step)
+        wanted = executor.planner.evaluate_when(run, step)
         rendered = rendering.render(run, step, executor.registry, executor.home)
     except OpsdeckError as error:
         step.reason = f"cannot be checked: {error.message}"
@@ -60,7 +60,7 @@ async def _walk(executor: Executor, run: RunProgress, step: StepRun, probe: bool
         step.kind == "action" or probe)
     if harmless:
         step.attempt = 1
-        outcome = executor.expected(run, step, await executor.performer.perform(run.id, step))
+        outcome = executor.planner.expected(run, step, await executor.performer.perform(run.id, step))
         _take(step, outcome)
         return
     step.reason = "would run" if step.kind != "manual" else "would run: a person answers"

@@ -84,8 +84,8 @@ def _mask_file(path: Path, secrets: Sequence[str]) -> None:
         return
     masker = expressions.Masker(secrets)
     fresh = path.with_suffix(".masked")
-    with path.open("rb") as source, open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC,
-                                                 0o600), "wb") as target:
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with path.open("rb") as source, os.fdopen(handle, "wb") as target:
         while chunk := source.read(1 << 20):
             target.write(masker.feed(chunk))
         target.write(masker.flush())

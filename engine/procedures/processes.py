@@ -74,7 +74,7 @@ class Attempt:
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
                 continue
             with contextlib.suppress(OSError):
-                if any(os.readlink(fd) == lock for fd in (entry / "fd").iterdir()):
+                if any(str(fd.readlink()) == lock for fd in (entry / "fd").iterdir()):
                     found.append(int(entry.name))
         return found
 

@@ -27,6 +27,10 @@ class Recorder:
         """Durable when it returns; all or none."""
         return await self.call(lambda: self.journal.append(events, row=row))
 
+    def rotate(self, older_than_s: float, now: float) -> int:
+        """Archive old runs; to be run by `call`. How many events left the database."""
+        return self.journal.rotate(older_than_s=older_than_s, now=now)
+
     def close(self) -> None:
         """Wait for what is under way, then close the journal."""
         self._thread.submit(self.journal.close)

@@ -93,14 +93,14 @@ async def _ask_probe(executor: Executor, live: Live, step: StepRun) -> None:
 
 async def _again(executor: Executor, live: Live, step: StepRun) -> None:
     """The next attempt of the same command, as the gate (if any) allowed it before."""
-    event = executor.event(live.progress.id, "step.intent", step=step.id, attempt=step.attempt + 1,
+    event = executor.planner.event(live.progress.id, "step.intent", step=step.id, attempt=step.attempt + 1,
                            boot=executor.performer.boot, by=step.by, resumed=True)
     await _keep_trying(executor, live, event)
 
 
 async def _settled(executor: Executor, live: Live, step: StepRun, verdict: str, how: str) -> None:
     error = IN_DOUBT if verdict == "unknown" else None
-    await _keep_trying(executor, live, executor.event(
+    await _keep_trying(executor, live, executor.planner.event(
         live.progress.id, "step.settled", step=step.id, attempt=step.attempt, verdict=verdict,
         how=how, error=error))
 

@@ -168,7 +168,8 @@ def fork(run: RunProgress) -> RunProgress:
 def apply(run: RunProgress, event: Event) -> None:
     """Fold one more event of this run into its state. A step that changes is replaced by a copy."""
     run.n, run.last_at = event.n, event.at
-    _HANDLERS[event.kind](run, event)
+    if not event.kind.startswith("journal."):  # the store's own notes, such as a seal
+        _HANDLERS[event.kind](run, event)
 
 
 def undo_spec(step: Step, undo: Operation) -> Step:

@@ -53,7 +53,7 @@ class Verbs:
 
     def _event(self, caller: Caller, live: Live, kind: str, step: StepRun | None = None,
                **data: Any) -> NewEvent:
-        return self._executor.event(
+        return self._executor.planner.event(
             live.progress.id, kind, actor_of(caller), step=step.id if step else None,
             attempt=step.attempt if step else None, **{k: v for k, v in data.items() if v is not None})
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.command import Opsdeck
+from tests.end_to_end.live import Demo, set_up
 
 
 @pytest.fixture
@@ -14,3 +15,17 @@ def opsdeck(tmp_path: Path) -> Iterator[Opsdeck]:
     command = Opsdeck(tmp_path / "home")
     yield command
     command("engine", "stop")
+
+
+@pytest.fixture(scope="session")
+def demo_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    found = set_up(tmp_path_factory.mktemp("demo") / "home")
+    yield found
+    assert found("demo", "--clean").returncode == 0
+
+
+@pytest.fixture
+def demo(demo_home: Demo) -> Demo:
+    """The demo, well at the beginning of each test."""
+    demo_home.mend()
+    return demo_home

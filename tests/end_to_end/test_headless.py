@@ -111,7 +111,9 @@ def test_aborted_exits_6(opsdeck: Opsdeck) -> None:
 
     from tests.end_to_end.command import OPSDECK
 
-    opsdeck.procedure("slow", f"- {{id: a, title: A, shell: 'touch {opsdeck.home}/on; sleep 60', effect: none}}")
+    opsdeck.procedure("slow", f"""
+        - {{id: a, title: A, shell: "touch {opsdeck.home}/on; sleep 60", effect: none}}
+        """)
     opsdeck("engine", "start")
     follower = subprocess.Popen([OPSDECK, "--home", str(opsdeck.home), "run", "slow", "--json"],
                                 stdout=subprocess.PIPE, text=True)

@@ -54,7 +54,7 @@ async def test_on_a_full_disk_an_intent_cannot_be_recorded_and_so_nothing_runs(
             """)
         await k.waiting(live, "ask")
         filler = fill(small_disk)
-        with pytest.raises(Exception, match="full|space"):
+        with pytest.raises(Exception, match=r"full|space"):
             await k.act(live, "answer", step="ask", text="yes")
         assert not mark.exists() and states(await k.waiting(live, "ask"))["ask"] == "waiting"
         filler.unlink()

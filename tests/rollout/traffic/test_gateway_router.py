@@ -5,7 +5,7 @@ import json
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,8 +27,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+async def _start(supervisor: ProcessSupervisor) -> None:
+    await supervisor.start("flights/gateway")
+
+
+async def _stop(supervisor: ProcessSupervisor) -> None:
+    await supervisor.stop_all(grace_s=1.0)
+
+
 @pytest.fixture(scope="module")
-async def home() -> AsyncIterator[Path]:
+def home() -> Iterator[Path]:
     """A home with a running gateway; its socket's path must stay short."""
     with tempfile.TemporaryDirectory(prefix="gw") as folder:
         home, port = Path(folder), free_port()
@@ -40,11 +48,11 @@ async def home() -> AsyncIterator[Path]:
             command=[sys.executable, "-m", "engine.serving.gateway", "--config",
                      str(home / "gateway.json")],
             ready=f"http://127.0.0.1:{port}/ping")})
-        await supervisor.start("flights/gateway")
+        asyncio.run(_start(supervisor))
         try:
             yield home
         finally:
-            await supervisor.stop_all(grace_s=1.0)
+            asyncio.run(_stop(supervisor))
 
 
 @pytest.fixture
@@ -59,7 +67,6 @@ def test_it_is_a_router_and_knows_more() -> None:
     assert isinstance(router, DetailedRouter)
 
 
-@pytest.mark.asyncio(loop_scope="module")
 async def test_a_shift_is_in_force_and_read_back(router: GatewayRouter) -> None:
     assert await router.read("flights") == ALL
     assert await router.shift("flights", CANARY) == CANARY
@@ -68,7 +75,6 @@ async def test_a_shift_is_in_force_and_read_back(router: GatewayRouter) -> None:
     assert (traffic.champion, traffic.lease_s) == ("champion", None)
 
 
-@pytest.mark.asyncio(loop_scope="module")
 async def test_a_lease_is_granted_and_renewed(router: GatewayRouter) -> None:
     await router.shift("flights", CANARY, lease_s=30)
     first = (await router.traffic("flights")).lease_s
@@ -77,13 +83,11 @@ async def test_a_lease_is_granted_and_renewed(router: GatewayRouter) -> None:
     assert renewed is not None and 55 < renewed <= 60
 
 
-@pytest.mark.asyncio(loop_scope="module")
 async def test_without_a_lease_there_is_none_to_renew(router: GatewayRouter) -> None:
     with pytest.raises(ActionFailed, match="no lease to renew"):
         await router.renew("flights", 60)
 
 
-@pytest.mark.asyncio(loop_scope="module")
 async def test_a_shift_from_what_is_no_longer_there_is_refused(router: GatewayRouter) -> None:
     seen = await router.traffic("flights")
     await router.shift("flights", CANARY)
@@ -93,7 +97,6 @@ async def test_a_shift_from_what_is_no_longer_there_is_refused(router: GatewayRo
     assert await router.shift_from(await router.traffic("flights"), "flights", ALL) == ALL
 
 
-@pytest.mark.asyncio(loop_scope="module")
 async def test_the_gateways_own_refusals_are_passed_on(router: GatewayRouter) -> None:
     with pytest.raises(ActionFailed, match="no variant 'other'") as failed:
         await router.shift("flights", {"other": 100.0})
@@ -101,7 +104,6 @@ async def test_the_gateways_own_refusals_are_passed_on(router: GatewayRouter) ->
     assert await router.read("flights") == ALL
 
 
-@pytest.mark.asyncio(loop_scope="module")
 async def test_a_socket_of_another_service_is_noticed(router: GatewayRouter) -> None:
     with pytest.raises(ActionFailed, match="belongs to flights, not to pricing"):
         await router.read("pricing")
