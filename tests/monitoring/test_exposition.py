@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from engine.monitoring.histograms import quantile
 from engine.monitoring.sources.exposition import Parser, Rubbish
+from engine.monitoring.sources.scrape import ACCEPT
 from engine.monitoring.sources.source import ACTIVE, DURATION, INFO, LEASE, WEIGHT, Key
+from engine.serving.instruments import Exposition, Instruments
 
 NAMES = st.text(st.sampled_from(list('ab7 "\\\n{}=,#é+')), max_size=6)
 PAIRS = st.tuples(NAMES, NAMES)
@@ -79,6 +83,34 @@ def test_it_reads_what_prometheus_clients_parser_reads_over_several_scrapes(scra
         assert reading.weights == gauges[WEIGHT]
         assert reading.versions == gauges[INFO]
         assert reading.leases == {name: value for (name,), value in gauges[LEASE].items()}
+
+
+def test_what_the_gateway_exposes_is_read_whole():
+    gateway = Instruments("flights", {"champion": "7", "challenger": "8"})
+    gateway.weights = {"champion": 95.0, "challenger": 5.0}
+    gateway.lease_left = lambda: 42.0
+    exposition, parser = Exposition(gateway), Parser()
+
+    def read():
+        body, content_type = exposition.render(ACCEPT)
+        assert content_type.startswith("text/plain")
+        return parser.parse(body.decode())
+
+    before = read()
+    assert before.measures and not before.requests
+    assert before.weights == {("flights", "champion"): 95.0, ("flights", "challenger"): 5.0}
+    assert before.versions == {("flights", "champion"): "7", ("flights", "challenger"): "8"}
+    assert before.leases == {"flights": 42.0}
+    latencies = np.random.default_rng(5).lognormal(np.log(0.02), 0.8, 5000)
+    for seconds in latencies:
+        gateway.variants["champion"].observe(float(seconds), "")
+    gateway.variants["challenger"].observe(30.0, "timeout")
+    gateway.variants["challenger"].active = 3
+    found = read()
+    assert found.in_flight == {("flights", "champion"): 0, ("flights", "challenger"): 3}
+    assert found.requests[Key("flights", "challenger", "timeout")].total == 1
+    champion = found.requests[Key("flights", "champion", "")]
+    assert quantile(champion, 0.99) == pytest.approx(np.percentile(latencies, 99), rel=0.05)
 
 
 def bucket(le: str, value: str, labels: str = 'service="s",variant="v",error_type=""') -> str:
