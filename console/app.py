@@ -103,6 +103,11 @@ class OpsdeckApp(App[int], inherit_bindings=False):
         else:
             self.renew()
 
+    def terminal_ready(self) -> None:
+        """The terminal is ours, perhaps again: what it shows is unknown."""
+        self.painter.forget()
+        self._paint()
+
     def terminal_drained(self) -> None:
         if self._behind:
             self._behind = False

@@ -110,14 +110,12 @@ def full_stamp(at: float | None) -> str:
 
 def size(count: int) -> str:
     """Bytes in decimal units: `812 B`, `64.5 kB`, `1.2 MB`."""
-    if count < 1000:
-        return f"{count} B"
-    value, unit = float(count), "B"
-    for unit in ("kB", "MB", "GB", "TB"):
-        value /= 1000
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:
-            break
-    return f"{value:.1f} {unit}"
+            return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:

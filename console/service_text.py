@@ -71,7 +71,7 @@ def squeeze(values: Sequence[float | None], count: int) -> list[float | None]:
 def _numbers(variant: wire.Variant, limits: dict[str, float]) -> Line:
     """The three percentiles now, the largest first, each marked when over its limit."""
     spans: list[Span] = [(" " * 2, "text")]
-    for signal, role, letter in reversed(PERCENTILES):
+    for signal, role, _ in reversed(PERCENTILES):
         value = getattr(variant, signal)
         hot = over(value, limits.get(signal))
         spans += [(role, role), (f" {format.ms(value)}{'!' if hot else ''}   ",

@@ -18,7 +18,8 @@ Clock = Callable[[], float]
 
 
 class Link(msgspec.Struct, frozen=True):
-    """How the connection stands: `reason` is a sentence when it is not `live`, `retry_at` on the source's clock."""
+    """How the connection stands. `reason` is a sentence when it is not `live`; `retry_at` is on the
+    source's clock."""
 
     state: Literal["connecting", "live", "lost"]
     reason: str | None = None

@@ -93,8 +93,9 @@ class FrameWriter(WriterThread):
 class TerminalDriver(LinuxDriver):
     """Textual's driver for Linux with the changes named above.
 
-    The app may offer `terminal_drained()` (called in its loop whenever all is written) and
-    `terminal_gone()` (called when there is no terminal any more).
+    The app may offer, each called in its loop: `terminal_ready()` when the terminal is ours, also
+    after a suspension; `terminal_drained()` whenever all is written; `terminal_gone()` when there is
+    no terminal any more.
     """
 
     def __init__(self, app: App[Any], *, debug: bool = False, mouse: bool = True,
@@ -104,6 +105,7 @@ class TerminalDriver(LinuxDriver):
         self.writer: FrameWriter | None = None
         super().__init__(app, debug=debug, mouse=mouse, size=size)
         self._wake_r, self._wake_w = os.pipe()
+        self._leaving = False
         self._ended = threading.Event()
 
     @property
@@ -122,15 +124,17 @@ class TerminalDriver(LinuxDriver):
 
     @_writer_thread.setter
     def _writer_thread(self, thread: WriterThread | None) -> None:
-        """The base class sets a writer of its own here; it gets one that drops nothing and waits for nobody."""
+        """The base class sets a writer of its own here; it gets one that waits for nobody."""
         self.writer = None if thread is None else FrameWriter(
             self._out, lambda: self._call("terminal_drained"), lambda: self._call("terminal_gone"))
 
     def start_application_mode(self) -> None:
         self._ended.clear()
+        self._leaving = False
         super().start_application_mode()  # type: ignore[no-untyped-call]
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             self._loop.add_signal_handler(number, self._hang_up, number)
+        self._call("terminal_ready")
 
     def _hang_up(self, number: int) -> None:
         """An orderly end, and a disorderly one if that takes too long (a terminal that blocks)."""
@@ -149,9 +153,9 @@ class TerminalDriver(LinuxDriver):
         os._exit(code)
 
     def disable_input(self) -> None:
-        if not self.exit_event.is_set():
-            with contextlib.suppress(OSError):
-                os.write(self._wake_w, b"x")
+        self._leaving = True  # before the wake-up, or the thread would go back to waiting for a key
+        with contextlib.suppress(OSError):
+            os.write(self._wake_w, b"x")
         super().disable_input()
 
     def close(self) -> None:
@@ -168,7 +172,7 @@ class TerminalDriver(LinuxDriver):
         """Wait for keys without waking for nothing: a timeout only while an escape is undecided."""
         parser = XTermParser(self._debug)
         decode = getincrementaldecoder("utf-8")(errors="replace").decode
-        while not self.exit_event.is_set():
+        while not self._leaving:
             deadline = parser._timeout_time
             timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
             ready, _, _ = select.select([self.fileno, self._wake_r], [], [], timeout)

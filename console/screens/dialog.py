@@ -34,7 +34,7 @@ class Dialog(ModalScreen[None], inherit_bindings=False):
     """Puts an `Ask`. Calls `answered` with the choice and what was typed; leaving calls nothing."""
 
     AUTO_FOCUS = ""
-    BINDINGS = []  # noqa: RUF012
+    BINDINGS = []
 
     def __init__(self, ask: Ask, answered: Answered,
                  abort: Callable[[], None] | None = None) -> None:

@@ -34,7 +34,7 @@ class HelpDialog(ModalScreen[None], inherit_bindings=False):
     """Any key puts it away."""
 
     AUTO_FOCUS = ""
-    BINDINGS = []  # noqa: RUF012
+    BINDINGS = []
     DEFAULT_CLASSES = "sheet"
 
     def __init__(self, view: str) -> None:

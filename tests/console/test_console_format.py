@@ -87,7 +87,7 @@ def test_a_spark_changes_only_at_its_newest_end_between_two_bucket_edges() -> No
     values: list[float | None] = [float(i % 7) for i in range(60)]
     before = format.buckets(values, 1000.0, 5.0, 8)
     after = format.buckets([*values[1:], 99.0], 1005.0, 5.0, 8)
-    assert before[1:7] == after[1:7] or before[2:] == after[1:7] + [before[7]]
+    assert before[1:7] == after[1:7] or before[2:] == [*after[1:7], before[7]]
     assert after[-1] == 99.0
 
 

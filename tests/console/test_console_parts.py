@@ -235,7 +235,7 @@ def test_the_ascii_glyphs_are_ascii_and_cover_the_same_states() -> None:
 def test_the_clipboard_sequence_is_wrapped_for_tmux_and_capped() -> None:
     assert osc52("hi", {}) == "\x1b]52;c;aGk=\x07"
     assert osc52("hi", {"TMUX": "/tmp/t"}) == "\x1bPtmux;\x1b\x1b]52;c;aGk=\x07\x1b\\"
-    with pytest.raises(ValueError, match="75.0 kB"):
+    with pytest.raises(ValueError, match=r"75\.0 kB"):
         osc52("x" * (COPY_LIMIT + 1), {})
 
 

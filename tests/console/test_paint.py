@@ -11,7 +11,7 @@ from rich.style import Style
 from textual.strip import Strip
 
 from console.paint import Painter, color_system, sgr
-from tests.console.pty import sgr_colors
+from tests.console.terminal import sgr_colors
 
 WIDTH, HEIGHT = 24, 4
 STYLES = [Style(), Style.parse("bold red"), Style.parse("color(245)"), Style.parse("reverse")]

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from console.paint import Painter
-from tests.console.pty import sgr_colors
 from tests.console.scenes import SCENES, Scene, opened
+from tests.console.terminal import sgr_colors
 
 FOLDER = Path(__file__).parent / "snapshots"
 UPDATE = bool(os.environ.get("OPSDECK_UPDATE_SNAPSHOTS"))

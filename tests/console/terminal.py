@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import re
+import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pexpect
 import pyte
 
 ROOT = Path(__file__).parents[2]
@@ -25,15 +29,16 @@ class Terminal:
 
     def __init__(self, argv: list[str], *, width: int = 80, height: int = 24,
                  **environ: str) -> None:
-        env = {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8", "COLUMNS": "",
-               "LINES": "", **environ}
-        for name in ("NO_COLOR", "TMUX", "COLORTERM", "COLUMNS", "LINES"):
-            if name not in environ:
-                env.pop(name, None)
+        env = {k: v for k, v in os.environ.items()
+               if k not in ("NO_COLOR", "TMUX", "COLORTERM", "COLUMNS", "LINES", "LC_ALL")}
+        env |= {"TERM": "xterm-256color", "LANG": "C.UTF-8", **environ}
+        self.fd, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
         self.started = time.monotonic()
-        self.child = pexpect.spawn(argv[0], argv[1:], dimensions=(height, width), env=env,
-                                   cwd=str(ROOT), timeout=DEADLINE_S)
-        self.child.delaybeforesend = None
+        self.process = subprocess.Popen(
+            argv, stdin=slave, stdout=slave, stderr=slave, env=env, cwd=ROOT, close_fds=True,
+            start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        os.close(slave)
         self.screen = pyte.Screen(width, height)
         self._stream = pyte.ByteStream(self.screen)
         self.log: list[tuple[float, bytes]] = []
@@ -41,7 +46,7 @@ class Terminal:
 
     @property
     def pid(self) -> int:
-        return int(self.child.pid)
+        return self.process.pid
 
     def read(self, seconds: float) -> bytes:
         """Read for that long, or until the program ends."""
@@ -52,17 +57,19 @@ class Terminal:
         return got
 
     def read_once(self, timeout: float) -> bytes:
-        try:
-            data = self.child.read_nonblocking(65536, timeout=timeout)
-        except pexpect.TIMEOUT:
+        if not select.select([self.fd], [], [], timeout)[0]:
             return b""
-        except pexpect.EOF:
+        try:
+            data = os.read(self.fd, 65536)
+        except OSError:  # the other side has closed it
+            data = b""
+        if not data:
             self.ended = True
             return b""
         self.log.append((time.monotonic() - self.started, data))
         # pyte takes the private mode query for an unknown sequence and prints its end.
         self._stream.feed(re.sub(rb"\x1b\[\?[0-9;]*\$p|\x1b\[[<>][0-9]*u", b"", data))
-        return bytes(data)
+        return data
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
         end = time.monotonic() + DEADLINE_S
@@ -75,7 +82,12 @@ class Terminal:
         self.wait(lambda: text in self.text(), f"{text!r} on the screen")
 
     def send(self, keys: str) -> None:
-        self.child.send(keys)
+        os.write(self.fd, keys.encode())
+
+    def hang_up(self) -> None:
+        """Close the terminal under the program, as a lost connection does."""
+        os.close(self.fd)
+        self.fd = -1
 
     def text(self) -> str:
         return "\n".join(line.rstrip() for line in self.screen.display)
@@ -85,7 +97,10 @@ class Terminal:
 
     def close(self) -> None:
         """End the program, also one that does not end by itself."""
-        self.child.close(force=True)
+        self.process.kill()
+        self.process.wait(10)
+        if self.fd >= 0:
+            os.close(self.fd)
 
 
 @contextmanager

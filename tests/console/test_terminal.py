@@ -1,0 +1,205 @@
+"""The console in a real pseudo-terminal: modes, colours, bytes, signals, a lost line."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.console.terminal import Terminal, console, fake_engine, sgr_colors, terminal
+
+SAVED = (b"\x1b[?1049l", b"\x1b[?25h", b"\x1b[?2004l", b"\x1b[?7h")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("home")
+    with fake_engine(path):
+        yield path
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("calm")
+    with fake_engine(path, "--hz", "0", "--calm"):
+        yield path
+
+
+def open_fleet(home: Path, *options: str, **environ: object) -> Terminal:
+    opened = Terminal(console(home, *options), **environ)  # type: ignore[arg-type]
+    opened.wait_text("flights")
+    opened.wait_text("? keys")
+    return opened
+
+
+def test_the_first_picture_is_small_and_asks_for_no_mouse_kitty_or_blinking(home: Path) -> None:
+    with terminal(console(home)) as opened:
+        opened.wait_text("flights")
+        opened.read(0.3)
+        written = opened.written()
+        assert len(written) <= 20_000
+        for mode in (b"?1000h", b"?1002h", b"?1003h", b"?1015h", b"?1016h", b"?12h", b"\x1b[>"):
+            assert mode not in written
+        assert b"\x1b[?25l" in written and b"\x1b[?25h" not in written
+
+
+def test_with_mouse_it_hears_clicks_and_never_motion(home: Path) -> None:
+    with terminal(console(home, "--mouse")) as opened:
+        opened.wait_text("flights")
+        assert b"?1000h" in opened.written() and b"?1003h" not in opened.written()
+        opened.send("q")
+        opened.wait(lambda: opened.ended, "the end")
+        assert b"?1000l" in opened.written()
+
+
+def test_nothing_changed_costs_no_byte(calm: Path) -> None:
+    with terminal(console(calm)) as opened:
+        opened.wait_text("flights")
+        opened.read(1.0)
+        assert opened.read(3.5) == b""
+
+
+def test_a_whole_fleet_that_changes_each_second_stays_within_the_budget(home: Path) -> None:
+    with terminal(console(home)) as opened:
+        opened.wait_text("flights")
+        opened.read(1.0)
+        got = opened.read(3.0)
+        assert 0 < len(got) <= 3 * 3000
+
+
+def test_no_color_means_no_colour_at_all(home: Path) -> None:
+    with terminal(console(home), NO_COLOR="1") as opened:
+        opened.wait_text("flights")
+        opened.send(":run 184\r")
+        opened.wait_text("traffic.shift")
+        opened.send("x")
+        opened.wait_text("Abort run 184?")
+        assert sgr_colors(opened.written()) == set()
+        assert b"\x1b[0;1m" in opened.written()
+    with terminal(console(home)) as opened:
+        opened.wait_text("flights")
+        assert sgr_colors(opened.written())
+
+
+@pytest.mark.parametrize("environ", [{"LC_ALL": "C"}, {"LC_ALL": "en_US.ISO-8859-1"}])
+def test_a_locale_without_utf8_gets_ascii(home: Path, environ: dict[str, str]) -> None:
+    with terminal(console(home), **environ) as opened:
+        opened.wait_text("flights")
+        opened.send("\r")
+        opened.wait_text("requests/s")
+        assert opened.written().isascii()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_it_with_the_terminal_restored(home: Path, number: signal.Signals) -> None:
+    with terminal(console(home)) as opened:
+        opened.wait_text("flights")
+        os.kill(opened.pid, number)
+        opened.wait(lambda: opened.ended, "the end")
+        tail = opened.written()[-400:]
+        assert all(mode in tail for mode in SAVED)
+        assert opened.process.wait(10) is not None
+
+
+@pytest.mark.parametrize("key", ["q", "\x03"])
+def test_q_and_ctrl_c_leave_with_the_terminal_restored(home: Path, key: str) -> None:
+    with terminal(console(home)) as opened:
+        opened.wait_text("flights")
+        opened.send(key)
+        opened.wait(lambda: opened.ended, "the end")
+        assert all(mode in opened.written()[-400:] for mode in SAVED)
+        assert opened.process.wait(10) == 0
+
+
+def test_a_closed_terminal_leaves_no_orphan(home: Path) -> None:
+    with terminal(console(home)) as opened:
+        opened.wait_text("flights")
+        process = psutil.Process(opened.pid)
+        opened.hang_up()
+        assert psutil.wait_procs([process], timeout=10)[0] == [process]
+
+
+def test_a_terminal_that_takes_nothing_cannot_keep_it_alive_after_sigterm(home: Path) -> None:
+    with terminal(console(home)) as opened:
+        opened.wait_text("flights")
+        process = psutil.Process(opened.pid)
+        for _ in range(60):  # each repaints the whole screen; nobody reads
+            opened.send("\x0c")
+        time.sleep(0.2)
+        os.kill(opened.pid, signal.SIGTERM)
+        assert psutil.wait_procs([process], timeout=10)[0] == [process]
+
+
+def test_a_terminal_that_is_behind_jumps_to_the_newest_state(home: Path) -> None:
+    with terminal(console(home)) as opened:
+        opened.wait_text("flights")
+        for _ in range(40):
+            opened.send("\x0c")
+        opened.send(":runs\r")
+        held = time.monotonic() + 1.5
+        while time.monotonic() < held:
+            time.sleep(0.05)
+        opened.wait_text("PROCEDURE")
+        # Forty whole pictures of 3.5 kB were asked for; the ones nobody could see were dropped.
+        opened.read(0.5)
+        assert len(opened.written()) < 60_000
+
+
+def test_it_shows_the_age_while_the_engine_is_stopped_and_goes_on_after(tmp_path: Path) -> None:
+    with fake_engine(tmp_path, "--hz", "4") as engine, terminal(console(tmp_path)) as opened:
+        opened.wait_text("live")
+        engine.send_signal(signal.SIGSTOP)
+        opened.wait(lambda: re.search(r"data \d+ s old", opened.text()) is not None, "an age")
+        assert "flights" in opened.text()
+        engine.send_signal(signal.SIGCONT)
+        opened.wait_text("live 03:")
+
+
+def test_it_stays_up_when_the_engine_dies_and_finds_the_next_one(tmp_path: Path) -> None:
+    with fake_engine(tmp_path) as engine:
+        opened = open_fleet(tmp_path)
+        try:
+            engine.kill()
+            engine.wait(10)
+            opened.wait_text("reconnecting")
+            assert "flights" in opened.text()
+            with fake_engine(tmp_path):
+                opened.wait_text("live 03:")
+        finally:
+            opened.close()
+
+
+def test_suspending_gives_the_shell_its_terminal_and_coming_back_repaints(home: Path) -> None:
+    with terminal(console(home)) as opened:
+        opened.wait_text("flights")
+        opened.send("\x1a")
+        opened.wait(lambda: b"\x1b[?1049l" in opened.written(), "the shell's screen")
+        process = psutil.Process(opened.pid)
+        opened.wait(lambda: process.status() == psutil.STATUS_STOPPED, "stopped")
+        before = len(opened.written())
+        os.kill(opened.pid, signal.SIGCONT)
+        opened.wait(lambda: b"flights" in opened.written()[before:], "painted again")
+
+
+def test_copying_sends_one_clipboard_sequence(home: Path) -> None:
+    with terminal(console(home)) as opened:
+        opened.wait_text("flights")
+        opened.send("y")
+        opened.wait_text("Copied")
+        assert re.search(rb"\x1b\]52;c;[A-Za-z0-9+/=]+\x07", opened.written())
+
+
+def test_the_console_imports_no_heavy_library_and_not_httpx(home: Path) -> None:
+    import subprocess
+    import sys
+    code = ("import sys, console.app, console.live, console.screens.run, console.screens.service;"
+            "print(sorted(m for m in ('mlflow','scipy','pandas','boto3','httpx','pydantic','numpy',"
+            "'starlette','uvicorn') if m in sys.modules))")
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
