@@ -112,6 +112,8 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
     watching = [asyncio.create_task(_rotating(recorder), name="rotation")]
     if config.services:
         watching.append(asyncio.create_task(collector.run(), name="collector"))
+    for task in watching:
+        task.add_done_callback(core.part_ended)
     try:
         yield EngineApp(core, performer.sessions)
     finally:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import hashlib
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from engine.procedures.views import run_view, summary
 from engine.timeline import wire_event
 from engine.waiting import waiting
 
+log = logging.getLogger("opsdeck")
 TICK = 0.25
 OUTPUT_POLL = 0.15
 CHUNK = 65536
@@ -64,6 +66,7 @@ class Engine:
         self._ended: dict[str, wire.RunSummary] = {}
         self._watchers: set[asyncio.Event] = set()
         self._seq = 0
+        self._broken: str | None = None
         self.state: str = "serving"
 
     def changed(self, run: str | None = None) -> None:
@@ -81,9 +84,17 @@ class Engine:
         finally:
             self._watchers.discard(watcher)
 
+    def part_ended(self, task: asyncio.Task[None]) -> None:
+        """A part that should live as long as the engine has ended: say so, rather than go blind."""
+        if task.cancelled() or self.state != "serving":
+            return
+        self._broken = f"the {task.get_name()} has ended: {task.exception()}; restart the engine"
+        log.error(self._broken, exc_info=task.exception())
+        self.changed()
+
     def info(self, caller: Caller) -> wire.EngineInfo:
         home = self._parts.home
-        problem = self._executor.problem
+        problem = self._executor.problem or self._broken
         state: Any = "degraded" if problem else self.state
         return wire.EngineInfo(
             pid=os.getpid(), socket=str(home.socket), version=engine.__version__, state=state,

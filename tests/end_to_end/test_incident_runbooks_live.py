@@ -87,7 +87,7 @@ def test_a_drain_that_is_rolled_back_gives_the_traffic_back(demo: Demo) -> None:
     demo.until("drained", lambda: demo.weights()["challenger"] == 0.0)
     assert demo("abort", started["id"], "--rollback", "--reason", "no better").returncode == 0
     demo.until("undone", lambda: demo.json("show", started["id"])["state"] == "rolled_back")
-    assert demo.weights() == {"champion": 95.0, "challenger": 5.0}
+    demo.until("as before", lambda: demo.weights() == {"champion": 95.0, "challenger": 5.0})
 
 
 def test_gateway_down_starts_it_again_and_its_weights_survive(demo: Demo) -> None:
