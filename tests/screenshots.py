@@ -1,14 +1,17 @@
 """Pictures of every screen, at 80×24 and 160×48, as SVG and PNG: `python -m tests.screenshots`.
 
-Without an option the data is made up. `--home PATH` takes it from the engine of that home, which
-must be running; its scenes are those that such data has. PNG wants cairosvg with libcairo2 and the
-DejaVu fonts (Debian: libcairo2 fonts-dejavu-core).
+They are taken of the real console on the real demo, which is set up for it in a home of its own, with a
+slow challenger and a runbook that waits for a person: about two minutes. `--home PATH` takes an engine
+that runs instead; `--made-up` shows scenes that the demo does not have, for looking at while working on
+a screen. PNG wants libcairo2 and the DejaVu fonts (Debian: libcairo2 fonts-dejavu-core).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +21,9 @@ from console.live import LiveSource
 from console.paint import Painter
 from engine.api import wire
 from engine.api.light import Client
+from engine.home import find
 from tests.console.scenes import SCENES, Scene, opened, typed
+from tests.end_to_end.live import set_up
 
 SIZES = ((80, 24), (160, 48))
 FOLDER = Path(__file__).parent.parent / "screenshots"
@@ -35,10 +40,11 @@ def live_scenes(snapshot: wire.Snapshot) -> Iterator[Scene]:
                                   *typed(snapshot.services[0].name if snapshot.services else "x"),
                                   "enter", "enter", "enter"), write=True)
     yield Scene("runs", (*typed(":runs"), "enter"))
-    for run in snapshot.runs[:3]:
-        yield Scene(f"run-{run.id}-{run.procedure}", run=run.id, write=True)
-    for waiting in snapshot.waiting[:2]:
-        yield Scene(f"run-{waiting.run}-dialog", enter, run=waiting.run, write=True)
+    for waiting in snapshot.waiting[:1]:
+        yield Scene("run", run=waiting.run, write=True)
+        yield Scene("run-confirm", enter, run=waiting.run, write=True)
+    for run in [run for run in snapshot.runs if run.ended][:1]:
+        yield Scene("run-done", run=run.id)
     yield Scene("approvals", ("a",))
     yield Scene("audit", (*typed(":audit"), "enter", "j", "enter"))
     yield Scene("help", ("question_mark",))
@@ -61,24 +67,40 @@ async def take(scene: Scene, socket: Path | None, folder: Path, png: bool) -> No
             write(app.painter, folder / f"{scene.name}-{width}x{height}", png)
 
 
+@contextlib.contextmanager
+def incident() -> Iterator[Path]:
+    """The home of a demo in an incident: a page fires, and a runbook waits for a typed name."""
+    with tempfile.TemporaryDirectory(prefix="opsdeck-") as place:
+        demo = set_up(Path(place) / "home")
+        try:
+            demo("demo", "fault", "latency", "--amount", "300")
+            demo.until("the page", lambda: bool(demo.service()["alerts"]), 90)
+            demo("run", "high-latency", "-p", "service=flights", "--json")
+            yield demo.home
+        finally:
+            demo("demo", "--clean")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, help="the home of a running engine")
+    parser.add_argument("--made-up", action="store_true", help="scenes of made-up data")
     parser.add_argument("--to", type=Path, default=FOLDER, help="where the pictures go")
     parser.add_argument("--no-png", action="store_true", help="SVG only")
     parser.add_argument("only", nargs="*", help="names of scenes; all without")
     args = parser.parse_args()
     args.to.mkdir(parents=True, exist_ok=True)
-    socket: Path | None = None
-    scenes = list(SCENES)
-    if args.home:
-        from engine.home import find
-        socket = find(args.home).socket
-        scenes = list(live_scenes(Client(socket).snapshot()))
-    for scene in scenes:
-        if not args.only or scene.name in args.only:
-            asyncio.run(take(scene, socket, args.to, not args.no_png))
-            print(scene.name)
+    with contextlib.ExitStack() as stack:
+        socket: Path | None = None
+        scenes = list(SCENES)
+        if not args.made_up:
+            home = args.home or stack.enter_context(incident())
+            socket = find(home).socket
+            scenes = list(live_scenes(Client(socket).snapshot()))
+        for scene in scenes:
+            if not args.only or scene.name in args.only:
+                asyncio.run(take(scene, socket, args.to, not args.no_png))
+                print(scene.name)
 
 
 if __name__ == "__main__":

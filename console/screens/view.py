@@ -78,8 +78,8 @@ class View(Screen[None], inherit_bindings=False):
 
     def renew(self) -> None:
         """Draw everything from the state as it is now."""
-        if not self.is_mounted or not self.size.width:
-            return
+        if not self.is_mounted or self._pruning or self._closing or not self.size.width:
+            return  # not composed yet, or being taken down while a tick arrives
         deck, width = self.deck, self.size.width
         self.query_one("#header", Bar).show(
             [header_line(self.crumbs(), deck.state, deck.glyphs, width)])
