@@ -75,6 +75,7 @@ class OpsdeckApp(App[int], inherit_bindings=False):
         self._touched = source.clock() - 60.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._behind = False
+        self._renewed = 0.0
         self.settling: Awaitable[Any] | None = None
 
     def get_default_screen(self) -> Screen[Any]:
@@ -85,7 +86,7 @@ class OpsdeckApp(App[int], inherit_bindings=False):
 
     def on_mount(self) -> None:
         self.begin(self._listen())
-        self.set_interval(1.0, self.renew)
+        self.set_interval(1.0, self._age)
 
     def on_resize(self, event: events.Resize) -> None:
         self.state.too_small = event.size.width < SMALLEST[0] or event.size.height < SMALLEST[1]
@@ -93,6 +94,11 @@ class OpsdeckApp(App[int], inherit_bindings=False):
     async def _listen(self) -> None:
         async for tick in self.source.ticks():
             self.state.tick = tick
+            self._renew_or_owe()
+
+    def _age(self) -> None:
+        """Ages and timers move on by themselves where no tick has just drawn everything."""
+        if self.source.clock() - self._renewed > 0.9:
             self._renew_or_owe()
 
     def _renew_or_owe(self) -> None:
@@ -187,6 +193,7 @@ class OpsdeckApp(App[int], inherit_bindings=False):
         return next((s for s in reversed(self.screen_stack) if isinstance(s, View)), None)
 
     def renew(self) -> None:
+        self._renewed = self.source.clock()
         if self._screen_stack and (view := self.view) is not None:
             view.renew()
 

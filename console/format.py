@@ -25,12 +25,12 @@ def ms(value: float | None) -> str:
 
 
 def rate(value: float | None) -> str:
-    """A rate per second: two decimals below one, one below a thousand, whole above."""
+    """A rate per second: two decimals below one, one below a hundred, whole above."""
     if value is None:
         return UNKNOWN
     if 0 < value < 0.995:
         return f"{value:.2f}"
-    return f"{value:.1f}" if value < 999.95 else f"{value:.0f}"
+    return f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
 
 
 def percent(ratio: float | None) -> str:
@@ -124,7 +124,7 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 
 def clip(text: str, width: int, more: str = "…") -> str:
     """`text` in at most `width` cells, the cut marked by `more`."""
-    if cell_len(text) <= width:
+    if (len(text) if text.isascii() else cell_len(text)) <= width:
         return text
     if width <= 0:
         return ""
@@ -134,13 +134,13 @@ def clip(text: str, width: int, more: str = "…") -> str:
 def left(text: str, width: int, more: str = "…") -> str:
     """`text` clipped and padded on the right to exactly `width` cells."""
     text = clip(text, width, more)
-    return text + " " * (width - cell_len(text))
+    return text.ljust(width) if text.isascii() else text + " " * (width - cell_len(text))
 
 
 def right(text: str, width: int, more: str = "…") -> str:
     """`text` clipped and padded on the left to exactly `width` cells."""
     text = clip(text, width, more)
-    return " " * (width - cell_len(text)) + text
+    return text.rjust(width) if text.isascii() else " " * (width - cell_len(text)) + text
 
 
 def wrap(text: str, width: int) -> list[str]:

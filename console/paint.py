@@ -40,6 +40,19 @@ def sgr(style: Style | None, system: ColorSystem | None) -> str:
     return ";".join(codes)
 
 
+@lru_cache(maxsize=512)
+def shows_on_blanks(look: str) -> bool:
+    """Whether a blank looks different in it: reversed, underlined, struck through or with a paper."""
+    codes = iter(look.split(";"))
+    for code in codes:
+        if code == "38":  # 38;5;N or 38;2;R;G;B: what follows is a number of a colour
+            for _ in range(1 if next(codes) == "5" else 3):
+                next(codes)
+        elif code in ("4", "7", "9") or (code.isdigit() and 40 <= int(code) <= 49):
+            return True
+    return False
+
+
 class Painter:
     """Two pictures of `width` by `height` cells: a character (or "" behind a wide one) and its SGR.
 
@@ -97,7 +110,10 @@ class Painter:
                 end = min(x + len(text), width)
                 if end > x:
                     chars[x:end] = text[:end - x]
-                    looks[x:end] = [look] * (end - x)
+                    if shows_on_blanks(look):
+                        looks[x:end] = [look] * (end - x)
+                    else:
+                        looks[x:end] = ["" if c == " " else look for c in text[:end - x]]
                 x += len(text)
                 continue
             for character in text:
@@ -163,7 +179,8 @@ class Painter:
                 erase, end = True, max(blank_from, start)
             out.append(_move(cursor, start, y))
             for at in range(start, end):
-                if looks[at] != look:
+                if looks[at] != look and not (
+                        chars[at] == " " and not looks[at] and not shows_on_blanks(look)):
                     look = looks[at]
                     out.append(f"\x1b[0;{look}m" if look else "\x1b[m")
                 out.append(chars[at])

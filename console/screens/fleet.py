@@ -26,13 +26,13 @@ COLUMNS = (
     Column("p50", "P50ms", 5, 7, grow=7, right=True),
     Column("p95", "P95ms", 5, 8, grow=7, right=True),
     Column("p99", "P99ms", 6, 2, grow=7, right=True),
-    Column("spark", "5 min", 8, 4, grow=20),
+    Column("spark", "5 min", 8, 4, grow=12),
     Column("errors", "ERR% ", 6, 2, right=True),
     Column("state", "STATE", 11, 3),
     Column("rollout", "ROLLOUT", 10, 10),
     Column("drift", "DRIFT", 6, 11),
-    Column("flight", "IN FL", 5, 12, right=True),
-    Column("types", "ERRORS/s BY TYPE", 18, 9, grow=34),
+    Column("run", "OPEN RUN", 16, 12),
+    Column("types", "ERRORS/s BY TYPE", 18, 9, grow=40),
 )
 
 
@@ -73,7 +73,16 @@ def mark(service: wire.Service, glyphs: Glyphs) -> tuple[Cell, Cell]:
     return (glyphs.well, "warn" if kind < 4 else "ok"), (word, "warn" if kind < 4 else "dim")
 
 
-def row(service: wire.Service, glyphs: Glyphs, at: float, spark_width: int) -> Row:
+def open_run(runs: Iterable[wire.RunSummary], service: str) -> str:
+    """The run under way on a service, and its state: `184 waiting`; how many more."""
+    found = [run for run in runs if run.service == service and run.ended is None]
+    if not found:
+        return format.UNKNOWN
+    more = f" +{len(found) - 1}" if len(found) > 1 else ""
+    return f"{found[0].id} {found[0].state}{more}"
+
+
+def row(service: wire.Service, glyphs: Glyphs, at: float, spark_width: int, run: str) -> Row:
     """One line of the table. Numbers that are not known are "-", and a limit exceeded is marked `!`."""
     glyph, word = mark(service, glyphs)
     stale = severity(service) == STALE
@@ -87,7 +96,6 @@ def row(service: wire.Service, glyphs: Glyphs, at: float, spark_width: int) -> R
     hot = over(service.p99_ms, limits.get("p99_ms"))
     if service.waiting and not service.alerts and not stale:
         word = (f"{service.waiting} waits" if service.waiting == 1 else f"{service.waiting} wait", "ask")
-    flights = [v.in_flight for v in service.variants if v.in_flight is not None]
     types = "  ".join(f"{kind} {format.rate(count)}" for kind, count in errors_by_type(service))
     return Row(service.name, glyph, {
         "name": (service.name, role),
@@ -103,7 +111,7 @@ def row(service: wire.Service, glyphs: Glyphs, at: float, spark_width: int) -> R
         "state": word,
         "drift": (short(service.drift), role if service.drift else "dim"),
         "rollout": (short(service.rollout), role if service.rollout else "dim"),
-        "flight": (format.plain(sum(flights)) if flights else format.UNKNOWN, role),
+        "run": (run, "dim" if run == format.UNKNOWN else "text"),
         "types": (types or format.UNKNOWN, "text" if types else "dim"),
     })
 
@@ -159,7 +167,7 @@ class FleetView(View):
         services = self.order.sort(state.services, idle_s=deck.idle_s)
         at = state.snapshot.at if state.snapshot else 0.0
         width = table.width_of("spark")
-        table.set_rows([row(s, deck.glyphs, at, width) for s in services
+        table.set_rows([row(s, deck.glyphs, at, width, open_run(state.runs, s.name)) for s in services
                         if matches(self.filter, s.name, mark(s, deck.glyphs)[1][0],
                                    *(a.title for a in s.alerts))])
         self.query_one("#advice", Lines).show([self._advice()])

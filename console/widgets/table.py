@@ -197,9 +197,18 @@ class Table(Widget):
 
     def render_line(self, y: int) -> Strip:
         style = self.deck.palette.style
+        cells = self._drawn[y] if y < len(self._drawn) else self._cells(y)
         segments: list[Segment] = []
-        for number, (text, role) in enumerate(self._cells(y)):
-            if number > 1:
-                segments.append(Segment(" "))
-            segments.append(Segment(text, style(role)))
+        text, role = cells[0]
+        for number, (more, its_role) in enumerate(cells[1:]):
+            gap = " " if number else ""
+            if its_role == role:
+                text += gap + more
+            else:
+                segments.append(Segment(text, style(role)))
+                if gap and its_role == "select":
+                    segments.append(Segment(gap, style("text")))
+                    gap = ""
+                text, role = gap + more, its_role
+        segments.append(Segment(text, style(role)))
         return Strip(segments)

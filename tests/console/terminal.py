@@ -30,7 +30,8 @@ class Terminal:
     def __init__(self, argv: list[str], *, width: int = 80, height: int = 24,
                  **environ: str) -> None:
         env = {k: v for k, v in os.environ.items()
-               if k not in ("NO_COLOR", "TMUX", "COLORTERM", "COLUMNS", "LINES", "LC_ALL")}
+               if k not in ("NO_COLOR", "TMUX", "COLORTERM", "COLUMNS", "LINES", "LC_ALL",
+                            "PYTHONDONTWRITEBYTECODE")}
         env |= {"TERM": "xterm-256color", "LANG": "C.UTF-8", **environ}
         self.fd, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
@@ -56,11 +57,18 @@ class Terminal:
             got += self.read_once(left)
         return got
 
+    def read_slice(self, count: int) -> bytes:
+        """At most `count` bytes of what is there: a slow line."""
+        return self._take(count, 0.0)
+
     def read_once(self, timeout: float) -> bytes:
+        return self._take(65536, timeout)
+
+    def _take(self, count: int, timeout: float) -> bytes:
         if not select.select([self.fd], [], [], timeout)[0]:
             return b""
         try:
-            data = os.read(self.fd, 65536)
+            data = os.read(self.fd, count)
         except OSError:  # the other side has closed it
             data = b""
         if not data:

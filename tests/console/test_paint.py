@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pyte
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.color import ColorSystem
@@ -10,7 +11,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from console.paint import Painter, color_system, sgr
+from console.paint import Painter, color_system, sgr, shows_on_blanks
 from tests.console.terminal import sgr_colors
 
 WIDTH, HEIGHT = 24, 4
@@ -49,7 +50,8 @@ def test_after_a_flush_the_terminal_shows_what_was_composed(
     for y in range(HEIGHT):
         for x in range(WIDTH):
             one, other = screen.buffer[y][x], fresh.buffer[y][x]
-            assert (one.fg, one.bold, one.reverse) == (other.fg, other.bold, other.reverse)
+            assert one.reverse == other.reverse
+            assert one.data == " " or (one.fg, one.bold) == (other.fg, other.bold)
 
 
 def painted(text: str, painter: Painter | None = None) -> Painter:
@@ -105,3 +107,11 @@ def test_the_colour_system_follows_the_terminal() -> None:
     assert color_system({"TERM": "linux"}, "calm") is ColorSystem.STANDARD
     assert color_system({"TERM": "dumb"}, "calm") is None
     assert color_system({"TERM": "xterm-256color", "COLORTERM": "truecolor"}, "mono") is None
+
+
+@pytest.mark.parametrize(("style", "shows"), [
+    ("", False), ("bold", False), ("red", False), ("color(245)", False), ("color(44)", False),
+    ("bold #040709", False), ("reverse", True), ("underline", True), ("on blue", True),
+    ("color(7) on color(4)", True)])
+def test_a_blank_needs_no_colour_of_its_own(style: str, shows: bool) -> None:
+    assert shows_on_blanks(sgr(Style.parse(style), ColorSystem.TRUECOLOR)) is shows
