@@ -319,6 +319,8 @@ def _rollback(run: RunProgress, event: Event) -> None:
 def _finished(run: RunProgress, event: Event) -> None:
     run.finished, run.ended = True, event.at
     run.state, run.reason = event.data["state"], event.data.get("reason")
+    for id in [s.id for s in run.steps.values() if s.state == "waiting"]:
+        _own(run, id).state = "planned"  # nobody is asked any more, and it never ran
 
 
 _HANDLERS = {

@@ -255,3 +255,12 @@ async def test_nothing_can_be_done_to_a_run_that_has_ended(tmp_path: Path) -> No
         for verb in ("confirm", "pause", "abort", "retry"):
             with pytest.raises(Conflict, match="has ended: done"):
                 await k.act(live, verb, step="a")
+
+
+async def test_an_aborted_run_asks_nobody_any_more(tmp_path: Path) -> None:
+    async with kit(tmp_path) as k:
+        live = await k.start(ONE)
+        await k.waiting(live, "a")
+        await k.act(live, "abort")
+        view = await k.ended(live)
+    assert states(view) == {"a": "planned"} and step(view, "a").gate is None and view.next is None
