@@ -35,8 +35,7 @@ def lines(found: Handover, *, colour: bool) -> list[str]:
         shown.extend(["", paint(title, "bold", colour), *(body or [f"  {empty}"])])
 
     section("Fires", [plain(
-        f"  {'▲' if a.level == 'page' else '△'} {a.level}  {a.service}: {a.title}, for "
-        f"{duration(found.at - a.since)}"
+        f"  {'▲' if a.level == 'page' else '△'} {a.level}  {a.service}: {a.title}"
         + (f"; try runbook {a.runbooks[0]}" if a.runbooks else "")) for a in found.alerts],
         "nothing")
     section("Waits for a person", [plain(

@@ -49,8 +49,7 @@ def lines(status: wire.Status, *, colour: bool) -> list[str]:
     for service in services:
         for alert in service.alerts:
             tries = f"; try runbook {alert.runbooks[0]}" if alert.runbooks else ""
-            shown.append(plain(f"{service.name}: {alert.title}, for "
-                               f"{duration(status.at - alert.since)} ({alert.level}){tries}"))
+            shown.append(plain(f"{alert.level}  {service.name}: {alert.title}{tries}"))
         if service.waiting:
             shown.append(f"{plain(service.name)}: {service.waiting} wait for a person; see "
                          "`opsdeck handover`")
