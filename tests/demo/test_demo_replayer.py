@@ -87,7 +87,7 @@ def labels(layout: Layout) -> list[Any]:
     return [json.loads(line) for line in layout.labels.read_text().splitlines()]
 
 
-async def until(condition: Callable[[], Any], within: float = 10.0) -> Any:
+async def until(condition: Callable[[], Any], within: float = 30.0) -> Any:
     """What the condition gives once it is true."""
     deadline = time.monotonic() + within
     while not (found := condition()):
@@ -144,22 +144,23 @@ async def test_flights_go_out_in_their_order_at_the_rate_that_was_asked_for(
 
 
 async def test_a_label_comes_when_the_flight_has_landed_and_not_before(layout: Layout) -> None:
-    polled: list[tuple[float, str]] = []
+    polled: dict[float, str] = {}  # the simulated time by the real time that the status gives it
     async with listening(Gateway()) as gateway, replaying(layout, gateway.url):
         async def poll() -> None:
             while True:
                 if layout.replayer.exists():
-                    polled.append((time.time(), status(layout)["simulated"]))
+                    now = status(layout)
+                    polled[now["at"]] = now["simulated"]
                 await asyncio.sleep(0.05)
 
         polling = asyncio.create_task(poll())
         await until(lambda: len(labels(layout)) >= 100)
-        await until(lambda: polled[-1][0] > labels(layout)[100]["at"] + 1.2)
+        last = labels(layout)[99]["at"]
+        await until(lambda: max(polled) > last)
         polling.cancel()
     written = labels(layout)[:100]
     for label in written:
-        clock_after = next(simulated for at, simulated in polled if at > label["at"] + 1.1)
-        assert label["landed"] <= clock_after
+        assert label["landed"] <= polled[min(at for at in polled if at >= label["at"])]
     # Each label belongs to one prediction that was answered, and none comes twice.
     sent = {headers["x-correlation-id"]: headers["x-request-key"] for headers, _ in gateway.seen}
     assert {label["correlation_id"]: label["key"] for label in written}.items() <= sent.items()
@@ -237,7 +238,8 @@ async def test_labels_are_private_and_bounded_by_rotation(
     assert 2 <= len(files) <= 3
     for file in files:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
-        assert file.stat().st_size <= 25_000
+        at = {json.loads(line)["at"] for line in file.read_text().splitlines()}
+        assert file.stat().st_size <= 25_000 or len(at) == 1  # what landed at once stays together
 
 
 async def test_after_the_last_day_of_the_year_the_first_comes_again(layout: Layout) -> None:
