@@ -79,7 +79,8 @@ def test_wherever_a_script_takes_a_value_it_runs_nothing_of_it(
 @pytest.mark.parametrize("script", [
     "echo '${{ params.x }}'", "echo \"${{ params.x }}\"", "# ${{ params.x }}", "$${{ params.x }}",
     "\\${{ params.x }}", "`a ${{ params.x }}`", "cat <<E\n${{ params.x }}\nE",
-    "echo \"$(echo ${{ params.x }})\"", "echo $((1 + ${{ params.x }}))", "${a:-${{ params.x }}}"])
+    "echo \"$(echo ${{ params.x }})\"", "echo $((1 + ${{ params.x }}))", "${a:-${{ params.x }}}",
+    "echo $(true)#'\n ${{ params.x }}"])
 def test_a_value_where_quotes_would_not_protect_it_is_refused(script: str) -> None:
     with pytest.raises(ExpressionError) as error:
         render_shell(script, names("v"), "f.yaml:3, step a")
