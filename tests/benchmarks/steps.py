@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import statistics
 import subprocess
 import tempfile
@@ -47,7 +48,7 @@ async def _steps() -> tuple[float, str]:
             await k.ended(live)
             intents = [e.at for e in k.journal.read(live.progress.id) if e.kind == "step.intent"]
             mode = _mode(k.journal)
-    each = [(after - before) * 1000 for before, after in zip(intents, intents[1:], strict=False)]
+    each = [(after - before) * 1000 for before, after in itertools.pairwise(intents)]
     return statistics.median(each), mode
 
 
