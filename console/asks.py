@@ -162,7 +162,8 @@ def pause(run: wire.RunView) -> Ask:
 def start(procedure: wire.Procedure, params: Mapping[str, Any],
           services: Sequence[wire.Service]) -> Ask:
     """What will start, step by step, with what each step wants first."""
-    given = ", ".join(f"{name}={value}" for name, value in params.items()) or "none"
+    given = ", ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+                      for name, value in params.items()) or "none"
     service = next((s for s in services if s.name == params.get("service")), None)
     facts: list[Fact] = [("Target", f"{procedure.id} on {service.name}" if service else procedure.id),
                          ("Parameters", given)]
@@ -180,6 +181,6 @@ def start(procedure: wire.Procedure, params: Mapping[str, Any],
     parts = ["written for " + ", ".join(undo)] if undo else []
     parts += ["none for " + ", ".join(none)] if none else []
     facts.append(("Undo", "; ".join(parts) or "nothing it does needs one"))
-    return Ask(f"Start {procedure.title}?", tuple(facts),
+    return Ask(f"Start {procedure.id}? {procedure.title}", tuple(facts),
                (Choice("y", "start it", "start"),
                 Choice("d", "dry run: nothing that has an effect runs", "start", dry_run=True)))

@@ -54,8 +54,9 @@ def duration(seconds: float | None) -> str:
     """The largest two units: `41 s`, `3 min 20 s`, `1 h 12 min`, `2 d 3 h`; tenths below ten seconds."""
     if seconds is None:
         return UNKNOWN
-    if seconds < 0:
-        seconds = 0.0
+    if 0 < seconds < 0.0995:
+        return f"{1000 * seconds:.0f} ms"
+    seconds = max(0.0, seconds)
     if seconds < 9.95:
         return f"{seconds:.1f} s" if seconds != int(seconds) else f"{seconds:.0f} s"
     rest = round(seconds)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import io
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,12 +52,16 @@ def live_scenes(snapshot: wire.Snapshot) -> Iterator[Scene]:
 
 
 def write(painter: Painter, stem: Path, png: bool) -> None:
-    """One picture; the PNG is twice as large, so that it stays sharp."""
+    """One picture; the PNG in few colours, at a scale at which a character is whole pixels wide."""
     svg = picture.svg(painter)
     stem.with_suffix(".svg").write_text(svg, "utf-8")
     if png:
         import cairosvg
-        cairosvg.svg2png(bytestring=svg.encode(), write_to=str(stem.with_suffix(".png")), scale=1.6)
+        from PIL import Image
+        data = cairosvg.svg2png(bytestring=svg.encode(), scale=13 / picture.CELL_W)
+        few = Image.open(io.BytesIO(data)).convert("RGB").quantize(
+            255, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        few.save(stem.with_suffix(".png"), optimize=True)
 
 
 async def take(scene: Scene, socket: Path | None, folder: Path, png: bool) -> None:
@@ -98,7 +103,7 @@ def main() -> None:
             socket = find(home).socket
             scenes = list(live_scenes(Client(socket).snapshot()))
         for scene in scenes:
-            if not args.only or scene.name in args.only:
+            if scene.name in args.only or (not args.only and scene.picture):
                 asyncio.run(take(scene, socket, args.to, not args.no_png))
                 print(scene.name)
 

@@ -20,6 +20,7 @@ from engine.api.backend import OutputChunk
 from engine.errors import OpsdeckError
 
 WIDE = 140
+LEFT = 56    # percent of a wide screen, as in theme.tcss
 QUIET_S = 0.1  # output is drawn at most ten times a second
 
 
@@ -121,7 +122,7 @@ class RunScreen(View):
         deck, run, table = self.deck, self.run, self.table()
         wide = self.size.width >= WIDE
         self.query_one("#run").set_class(wide, "-wide")
-        width = self.size.width // 2 if wide else self.size.width
+        width = self.size.width * LEFT // 100 if wide else self.size.width
         now = deck.state.now
         text, role = run_text.next_action(run, self.gated() or self.step, deck.state)
         if run is None and self.problem:

@@ -68,7 +68,10 @@ class StartView(View):
         self.query_one("#form", Lines).show(self.lines(width, height))
 
     def lines(self, width: int, height: int) -> list[Line]:
-        """The title, then two lines a field: its text, and what is wrong with it or wanted."""
+        """The title, then for each field its text and what is wrong with it or wanted.
+
+        The active field says all of that, the others as much as one line holds.
+        """
         if self.procedure is None:
             return [line((f" {self.problem}", "warn"))]
         lines: list[Line] = [line((f" {self.procedure.title}", "strong")), BLANK]
@@ -83,9 +86,12 @@ class StartView(View):
             fields.append(line((f" {mark} {format.left(name, LABEL)} ", "strong" if active else "text"),
                                *edit.spans(width - LABEL - 6, active=active)))
             problem = self.form.problem(index) if edit.text or self.tried else None
-            text = format.clip(problem or wanted(param), width - LABEL - 6)
-            fields.append(line((" " * (LABEL + 4), "text"),
-                               (text, "warn" if problem else "dim")))
+            pieces = format.wrap(problem or wanted(param), width - LABEL - 6)
+            if not active and len(pieces) > 1:
+                pieces = [format.clip(f"{pieces[0]} {pieces[1]}", width - LABEL - 6,
+                                      self.deck.glyphs.more)]
+            fields += [line((" " * (LABEL + 4), "text"), (piece, "warn" if problem else "dim"))
+                       for piece in pieces]
         room = max(2, height - len(lines))
         first = max(0, min(self.form.at * 2 - room // 2, len(fields) - room))
         return lines + fields[first:first + room]

@@ -29,7 +29,8 @@ STILL = 8  # looks, 5 ms apart
 
 @dataclass(frozen=True)
 class Scene:
-    """`keys` are pressed one by one; `prepare` may change the source before anything is shown."""
+    """`keys` are pressed one after the other; `prepare` may change the source before anything is
+    shown, `later` once the first picture stands. `picture`: whether screenshots/ shows it."""
 
     name: str
     keys: tuple[str, ...] = ()
@@ -37,6 +38,7 @@ class Scene:
     write: bool = False
     prepare: Callable[[FakeSource], None] | None = None
     later: Callable[[FakeSource], None] | None = None
+    picture: bool = True
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -74,27 +76,27 @@ def _calm(source: FakeSource) -> None:
 
 SCENES = (
     Scene("fleet"),
-    Scene("fleet-calm", prepare=_calm),
+    Scene("fleet-calm", prepare=_calm, picture=False),
     Scene("fleet-stale", prepare=_stale),
-    Scene("fleet-filtered", typed("/page")),
+    Scene("fleet-filtered", typed("/page"), picture=False),
     Scene("goto", typed(":ru")),
     Scene("service", ("enter",)),
-    Scene("service-one-variant", ("G", "enter", "h")),
+    Scene("service-one-variant", ("G", "enter", "h"), picture=False),
     Scene("runbooks", ("r",)),
-    Scene("start", ("r", "j", "enter", "tab", *typed("7x")), write=True),
+    Scene("start", ("r", "j", "enter", "tab", *typed("7x")), write=True, picture=False),
     Scene("start-confirm", ("r", "enter", "enter", "enter"), write=True),
     Scene("runs", (*typed(":runs"), "enter")),
     Scene("run-typed", run="184", write=True),
     Scene("run-typed-dialog", ("enter", *typed("flig")), run="184", write=True),
     Scene("run-output", run="183"),
     Scene("run-approval-dialog", ("A",), run="182", write=True),
-    Scene("run-answer", run="181", write=True),
+    Scene("run-answer", run="181", write=True, picture=False),
     Scene("run-unknown-dialog", ("enter",), run="180", write=True),
-    Scene("run-failed", run="179", write=True),
+    Scene("run-failed", run="179", write=True, picture=False),
     Scene("run-away", run="184", write=True, later=_away),
-    Scene("run-abort", ("x",), run="184"),
-    Scene("run-timeline", ("t",), run="184"),
-    Scene("run-done", run="176"),
+    Scene("run-abort", ("x",), run="184", picture=False),
+    Scene("run-timeline", ("t",), run="184", picture=False),
+    Scene("run-done", run="176", picture=False),
     Scene("approvals", ("a",)),
     Scene("audit", (*typed(":audit"), "enter", "j", "j", "enter")),
     Scene("help", ("question_mark",)),

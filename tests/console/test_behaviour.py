@@ -190,7 +190,7 @@ async def test_a_refusal_of_the_engine_is_a_sentence_that_stays_until_it_is_put_
 async def test_starting_a_runbook_for_what_fires_takes_its_service_along() -> None:
     async with opened(Scene("fleet", write=True), (80, 24)) as (app, pilot):
         await do(app, pilot, "r", "enter", "enter", *typed("slow canary"), "enter")
-        assert "Start Find and fix high latency?" in picture(app)
+        assert "Start high-latency? Find and fix high latency" in picture(app)
         await do(app, pilot, "y")
         request, = source_of(app).started
         assert (request.procedure, request.params, request.dry_run) == (

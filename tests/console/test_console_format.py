@@ -13,8 +13,8 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Mn"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [
-    (0, "0 s"), (0.38, "0.4 s"), (9, "9 s"), (41, "41 s"), (200, "3 min 20 s"), (180, "3 min"),
-    (4320, "1 h 12 min"), (183600, "2 d 3 h"), (86400, "1 d"), (None, "-")])
+    (0, "0 s"), (0.032, "32 ms"), (0.38, "0.4 s"), (9, "9 s"), (41, "41 s"), (200, "3 min 20 s"),
+    (180, "3 min"), (4320, "1 h 12 min"), (183600, "2 d 3 h"), (86400, "1 d"), (None, "-")])
 def test_a_duration_takes_its_largest_two_units(seconds: float | None, text: str) -> None:
     assert format.duration(seconds) == text
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from console.paint import Painter
+from console.screens.run import LEFT
 from tests.console.scenes import SCENES, Scene, opened
 from tests.console.terminal import sgr_colors
 
@@ -80,5 +81,5 @@ async def test_the_next_human_action_is_on_screen_whole(id: str, size: tuple[int
         assert view is not None
         text, _ = run_text.next_action(view.run, view.gated(), app.state)  # type: ignore[attr-defined]
         shown = " ".join(" ".join(app.painter.text()).split())
-        half = " ".join(" ".join(row[:80] for row in app.painter.text()).split())
+        half = " ".join(" ".join(row[:size[0] * LEFT // 100] for row in app.painter.text()).split())
         assert text in shown or text in half
