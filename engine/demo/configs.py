@@ -47,9 +47,14 @@ def prepare(home: Path, *, running: bool, rps: float = RPS, speed: float = SPEED
 
     `running` says whether processes of this demo may run: then its ports stay as they are.
     Otherwise one that somebody else has taken meanwhile is chosen anew. Raises UsageError when the
-    home has an opsdeck.yaml that the demo did not write, or no port is free.
+    home has an opsdeck.yaml that the demo did not write or a path that MLflow cannot use, or when
+    no port is free.
     """
     layout = Layout(home.absolute())
+    if set("%?") & set(str(layout.home)):
+        raise UsageError("MLflow cannot keep its database under a path with % or ? in it.",
+                         where=str(layout.home),
+                         hint="Give the demo another home: opsdeck demo --home DIRECTORY")
     if layout.config.exists() and not layout.config.read_text(encoding="utf-8").startswith(MARK):
         raise UsageError("This home has a config of its own, and the demo does not write over it.",
                          where=str(layout.config),

@@ -17,7 +17,6 @@ import shutil
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from engine.demo import configs, export, flights
 from engine.demo.command import guarded
@@ -45,7 +44,8 @@ def requirements() -> list[str]:
 
 
 def tracking_uri(layout: Layout) -> str:
-    return f"sqlite:///{quote(str(layout.tracking))}"
+    """Not quoted: SQLAlchemy would undo it, but MLflow creates the quoted folder as well."""
+    return f"sqlite:///{layout.tracking}"
 
 
 def register(layout: Layout) -> dict[str, str]:

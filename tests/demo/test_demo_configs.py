@@ -81,6 +81,13 @@ def test_a_config_that_the_demo_did_not_write_is_left_alone(tmp_path: Path) -> N
     assert not (tmp_path / "demo").exists()
 
 
+@pytest.mark.parametrize("name", ["100%", "what?"])
+def test_a_path_that_mlflow_cannot_use_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="under a path with % or"):
+        configs.prepare(tmp_path / name, running=False)
+    assert not (tmp_path / name).exists()
+
+
 def test_a_home_with_a_long_path_gets_a_short_socket(tmp_path: Path) -> None:
     home = tmp_path / ("very-long-name-" * 6) / ("and-longer-still-" * 4)
     layout = configs.prepare(home, running=False)

@@ -89,6 +89,7 @@ def test_everything_that_mlflow_keeps_is_in_the_home(registered: Any, client: An
     version = client.get_model_version("flights-late", "1")
     kept = list(layout.artifacts.rglob("model.onnx"))
     served = (layout.model(CHAMPION) / "model.onnx").read_bytes()
+    assert [path.name for path in layout.home.parent.iterdir() if "%" in path.name] == []
     assert len(kept) == 2 and served in [path.read_bytes() for path in kept]
     assert client.get_run(version.run_id).info.artifact_uri.startswith(layout.artifacts.as_uri())
 
