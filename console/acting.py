@@ -13,7 +13,7 @@ from console import asks, safety
 from console.asks import Ask, Choice
 from console.screens.dialog import Dialog
 from engine.api import wire
-from engine.errors import OpsdeckError
+from engine.errors import NotFound, OpsdeckError
 
 if TYPE_CHECKING:
     from console.app import OpsdeckApp
@@ -81,16 +81,18 @@ async def _abort_after_reading(app: OpsdeckApp, run: str) -> None:
     """The dialog names what was done so far, but an engine that cannot say stops no abort."""
     try:
         view = await app.source.run(run)
+    except NotFound as error:
+        app.say(sentence(error), "warn")
+        return
     except OpsdeckError:
-        summary = next((r for r in app.state.runs if r.id == run), None)
-        if summary is None:
-            app.say(f"There is no run {run} to abort.", "warn")
-            return
+        known = next((r for r in app.state.runs if r.id == run), None)
         view = wire.RunView(
-            id=run, procedure=summary.procedure, state=summary.state, steps=[], title=summary.title,
-            by=summary.by, started=summary.started, ended=None, at=app.state.now, params={},
-            service=summary.service, revision=0, unisolated=False, review=None, next=None,
-            document_sha256="", safe="the engine could not say what was done so far")
+            id=run, procedure=known.procedure if known else "of an unknown procedure",
+            state=known.state if known else "running", steps=[], title=known.title if known else "",
+            by=known.by if known else "somebody", started=app.state.now, ended=None,
+            at=app.state.now, params={}, service=known.service if known else None, revision=0,
+            unisolated=False, review=None, next=None, document_sha256="",
+            safe="the engine could not say what was done so far")
     abort_run(app, view)
 
 

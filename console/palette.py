@@ -12,6 +12,8 @@ from typing import Literal, get_args
 
 from rich.style import Style
 
+from engine.errors import UsageError
+
 ThemeName = Literal["calm", "blind", "mono"]
 THEMES: tuple[ThemeName, ...] = get_args(ThemeName)
 
@@ -52,10 +54,11 @@ class Palette:
 
 
 def choose(theme: str | None, no_color: bool) -> ThemeName:
-    """The theme to use: NO_COLOR (https://no-color.org) beats everything, `calm` is the default."""
-    if no_color:
-        return "mono"
-    for name in THEMES:
-        if theme == name:
-            return name
-    return "calm"
+    """The theme to use: NO_COLOR (https://no-color.org) beats everything, `calm` is the default.
+
+    Raises UsageError for a theme that is not there.
+    """
+    found = next((name for name in THEMES if name == (theme or "calm")), None)
+    if found is None:
+        raise UsageError(f"there is no theme {theme}", hint=f"there are {', '.join(THEMES)}")
+    return "mono" if no_color else found

@@ -175,7 +175,7 @@ class FleetView(View):
     def _advice(self) -> Line:
         service = self.deck.state.service(self.table().selected or "")
         if service is None:
-            reason = self.deck.state.link.reason
+            reason = None if self.deck.state.snapshot else self.deck.state.link.reason
             return line((f" {reason}", "warn")) if reason else line(" ")
         return advice(service, self.deck.state.now, self.deck.state.waiting, self.size.width)
 

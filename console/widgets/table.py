@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 from rich.segment import Segment
+from textual import events
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
@@ -139,6 +140,25 @@ class Table(Widget):
             self.selected = self.rows[self._index].key
             self._keep_visible()
             self._repaint()
+
+    def on_click(self, event: events.Click) -> None:
+        """With `--mouse`: a click selects."""
+        at = self.scrolled + event.y - self.head
+        if event.y - self.head >= 0 and at < len(self.rows):
+            self.deck.touched()
+            self.move(at - self._index)
+            self.deck.renew()
+
+    def on_mouse_scroll_down(self) -> None:
+        self._wheel(3)
+
+    def on_mouse_scroll_up(self) -> None:
+        self._wheel(-3)
+
+    def _wheel(self, by: int) -> None:
+        self.deck.touched()
+        self.move(by)
+        self.deck.renew()
 
     def _keep_visible(self) -> None:
         last = max(0, len(self.rows) - self.page)

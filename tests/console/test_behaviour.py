@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import msgspec
 import pytest
@@ -316,3 +317,48 @@ async def test_a_busy_world_keeps_every_number_in_its_column() -> None:
         after = app.painter.text()
         assert after != before and all(len(row) <= 80 for row in after)
         assert [row[:12] for row in after[1:22]] == [row[:12] for row in before[1:22]]
+
+
+async def test_saving_a_view_writes_a_picture_and_a_text_and_says_where(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with opened(Scene("run", run="179"), (80, 24)) as (app, pilot):
+        await do(app, pilot, "ctrl+s")
+        svg, = tmp_path.glob("opsdeck-run-*.svg")
+        root = ElementTree.fromstring(svg.read_text("utf-8"))
+        words = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+        assert "nightly-train" in words
+        text, = tmp_path.glob("opsdeck-run-*.txt")
+        assert "AUC 0.702" in text.read_text("utf-8") and "Saved" in picture(app)
+
+
+async def test_a_place_that_cannot_be_written_is_told_and_breaks_nothing(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("console.picture.save", full)
+    async with opened(Scene("fleet"), (80, 24)) as (app, pilot):
+        await do(app, pilot, "ctrl+s")
+        assert "Not saved: No space left on device." in picture(app)
+
+
+async def test_with_the_mouse_a_click_selects_and_the_wheel_moves() -> None:
+    async with opened(Scene("fleet"), (80, 24)) as (app, pilot):
+        table = app.view.table() if app.view else None
+        assert table is not None
+        await pilot.click(table, offset=(5, 4))
+        assert table.selected == "ads-bid"
+        table.on_mouse_scroll_down()
+        assert table.selected == "churn"
+
+
+async def test_abort_is_offered_even_when_nothing_of_the_run_is_known() -> None:
+    def gone(source: FakeSource) -> None:
+        source.link = Link("lost", "No engine answers.", FIXED)
+
+    async with opened(Scene("run", run="184", prepare=gone), (80, 24)) as (app, pilot):
+        await do(app, pilot, "x")
+        assert "Abort run 184?" in picture(app) and "could not say what was done" in picture(app)
+        await do(app, pilot, "y")
+        assert "The engine does not answer" in picture(app)

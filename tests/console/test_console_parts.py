@@ -17,6 +17,7 @@ from console.filter import matches
 from console.form import Form
 from console.glyphs import ASCII, UNICODE, utf8_locale
 from console.order import HOLD_S, Order
+from console.palette import choose
 from console.places import FLEET, VIEWS, Trail
 from console.reports import COPY_LIMIT, osc52
 from console.screens.fleet import COLUMNS
@@ -25,6 +26,7 @@ from console.transcript import KEPT_LINES, Transcript
 from console.widgets.plot import Curve, plot
 from console.widgets.table import place
 from engine.api.backend import OutputChunk
+from engine.errors import UsageError
 
 CONTEXT = Context(("flights", "pricing"), ("184", "183"), ("high-latency",))
 
@@ -252,3 +254,11 @@ def test_a_gap_in_what_is_known_stays_a_gap_in_the_plot() -> None:
     line = "".join(text for text, _ in plot([Curve("p99", values, "*")], 47, 1, 10.0, limit=None,
                                             braille=False, axis="|")[0])
     assert " " * 15 in line.strip()
+
+
+def test_an_unknown_theme_is_refused_with_the_known_ones() -> None:
+    assert choose(None, False) == "calm" and choose("blind", False) == "blind"
+    assert choose("blind", True) == "mono"
+    with pytest.raises(UsageError) as refused:
+        choose("neon", False)
+    assert refused.value.hint == "there are calm, blind, mono"
