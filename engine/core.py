@@ -190,8 +190,9 @@ class Engine:
         names = rendering.context(run, self._executor.home)
         for wanted in run.document.preconditions:
             where = f"{run.document.id}: precondition {wanted.check}"
-            if expressions.evaluate(wanted.check, names, where) is not True:
-                raise UsageError(f"{run.document.id} cannot start: {wanted.message}",
+            if not expressions.truth(wanted.check, names, where):
+                message = expressions.render(wanted.message, names, where)
+                raise UsageError(f"{run.document.id} cannot start: {message}",
                                  hint=f"it wants {wanted.check}")
 
     async def runs(self, states: Sequence[str] | None, limit: int) -> list[wire.RunSummary]:

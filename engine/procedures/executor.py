@@ -33,7 +33,8 @@ T = TypeVar("T")
 
 @dataclass
 class Live:
-    """A run in this engine: its state, and the tasks that work on it."""
+    """A run in this engine: its state, and the tasks that work on it. At `due` its driver looks
+    again without being woken."""
 
     progress: RunProgress
     auto: dict[str, Any]
@@ -42,6 +43,7 @@ class Live:
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     jobs: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
     driver: asyncio.Task[None] | None = None
+    due: float | None = 0.0
     stopping: bool = False
     pending: list[NewEvent] = field(default_factory=list)
     problem: str | None = None
@@ -96,20 +98,20 @@ class Executor:
             await settle_all(self, live)
         while not self._finished(live):
             live.wake.clear()
-            next_at = None
-            try:
-                async with live.lock:
-                    next_at = await self._advance(live, [])
-                live.problem = None
-            except FenceLost as error:
-                self.lost(str(error))
-                return
-            except JournalError as error:
-                live.problem = str(error)
-                next_at = self.clock() + RETRY_JOURNAL
-                self.changed(live)
-            timeout = None if next_at is None else max(0.0, next_at - self.clock())
+            if live.due is not None and self.clock() >= live.due:
+                try:
+                    async with live.lock:
+                        await self._advance(live, [])
+                    live.problem = None
+                except FenceLost as error:
+                    self.lost(str(error))
+                    return
+                except JournalError as error:
+                    live.problem = str(error)
+                    live.due = self.clock() + RETRY_JOURNAL
+                    self.changed(live)
             if not self._finished(live):
+                timeout = None if live.due is None else max(0.0, live.due - self.clock())
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(live.wake.wait(), timeout)
         self.on_ended(live)
@@ -130,8 +132,8 @@ class Executor:
         await self._advance(live, events)
         live.wake.set()
 
-    async def _advance(self, live: Live, first: Sequence[NewEvent]) -> float | None:
-        """Commit `first` and everything `decide` adds to it; the time of the next thing to do."""
+    async def _advance(self, live: Live, first: Sequence[NewEvent]) -> None:
+        """Commit `first` and everything `decide` adds to it, and note when time brings more."""
         if self._lost:
             raise FenceLost(self._lost)
         pending = list(live.pending)
@@ -144,7 +146,7 @@ class Executor:
                 self.on_caught_up()
             self._launch(live, plan.start)
             self.changed(live)
-        return self.planner.next_wake(live.progress)
+        live.due = plan.wake
 
     async def _append(self, live: Live, events: Sequence[NewEvent], state: RunProgress, *,
                       row: bool = False) -> None:

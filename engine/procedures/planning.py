@@ -26,11 +26,13 @@ ROUNDS = 100
 
 @dataclass(frozen=True)
 class Plan:
-    """`state` after `events`; `start` names the steps whose intents are among them."""
+    """`state` after `events`; `start` names the steps whose intents are among them, and `wake` is when
+    time alone makes something more possible (None: only people and outcomes can)."""
 
     state: RunProgress
     events: list[NewEvent]
     start: list[str]
+    wake: float | None
 
 
 @dataclass(frozen=True)
@@ -60,22 +62,18 @@ class Planner:
 
         for event in first:
             fold(event)
+        wake: float | None = None
         for _ in range(ROUNDS):
-            decisions = [x for x in d.decide(trial, self.clock(), self.evaluate_when)
-                         if not isinstance(x, d.Wake)]
-            if not decisions:
+            decisions = d.decide(trial, self.clock(), self.evaluate_when)
+            acts = [x for x in decisions if not isinstance(x, d.Wake)]
+            if not acts:
+                wake = min((x.at for x in decisions if isinstance(x, d.Wake)), default=None)
                 break
-            for decision in decisions:
+            for decision in acts:
                 for event in self._events(auto, trial, decision):
                     fold(event)
         started = [e.step for e in events if e.kind == "step.intent" and e.step is not None]
-        return Plan(trial, events, [s for s in started if trial.steps[s].state == "intent"])
-
-    def next_wake(self, run: RunProgress) -> float | None:
-        """When time alone makes something possible; None if only people and outcomes can."""
-        times = [x.at for x in d.decide(run, self.clock(), self.evaluate_when)
-                 if isinstance(x, d.Wake)]
-        return min(times) if times else None
+        return Plan(trial, events, [s for s in started if trial.steps[s].state == "intent"], wake)
 
     def evaluate_when(self, run: RunProgress, step: StepRun) -> bool:
         """Whether the step is wanted; raises OpsdeckError where its `when` cannot tell."""

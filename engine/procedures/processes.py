@@ -1,14 +1,13 @@
 """Shell steps as processes that outlive the engine and can be found again.
 
 Each attempt has a folder. A lock file in it is locked before the fork and inherited by everything
-the step starts, so "the lock is held" means "something of it is alive", whoever asks. A two-line
-`sh` in front of the command writes its pid first and the exit status last: an engine that was
-killed meanwhile reads from the folder what its predecessor would have seen.
+the step starts, so "the lock is held" means "something of it is alive", whoever asks. A one-line
+`sh` in front of the command writes its pid into the lock file first and the exit status last: an
+engine that was killed meanwhile reads there what its predecessor would have seen.
 
-    pid      the session's leader, written before the command starts
+    lock     held (flock) while any process of the attempt lives; its first line is the session's
+             leader, written before the command starts, its second the exit status
     stdout, stderr                      raw output, 0600
-    status   the exit status, a number and a newline, written when the command ended
-    lock     held (flock) while any process of the attempt lives
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from pathlib import Path
 
 from engine.errors import ActionFailed
 
-_SHIM = 'd=$1; shift; echo $$ >"$d/pid"; "$@"; s=$?; echo $s >"$d/status"; exit $s'
+_SHIM = 'l=$1; shift; echo $$ >>"$l"; "$@"; s=$?; echo $s >>"$l"; exit $s'
 KILL_GRACE = 2.0
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LOGNAME")
 
@@ -46,11 +45,21 @@ class Attempt:
 
     def pid(self) -> int | None:
         """The session's leader, or None if the attempt never started."""
-        return _number(self.path / "pid")
+        return self._line(0)
 
     def status(self) -> int | None:
         """The exit status, or None if the command has not ended (or was killed before it could)."""
-        return _number(self.path / "status")
+        return self._line(1)
+
+    def _line(self, number: int) -> int | None:
+        """A line of the lock file, if it was written whole."""
+        try:
+            lines = (self.path / "lock").read_text().splitlines(keepends=True)
+        except OSError:
+            return None
+        if number >= len(lines) or not lines[number].endswith("\n"):
+            return None
+        return int(lines[number])
 
     def alive(self) -> bool:
         """Whether any process of the attempt still lives."""
@@ -92,14 +101,6 @@ class Attempt:
         for other in holders:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(other, number)
-
-
-def _number(path: Path) -> int | None:
-    try:
-        text = path.read_text()
-    except OSError:
-        return None
-    return int(text) if text.endswith("\n") and text.strip().lstrip("-").isdigit() else None
 
 
 @dataclass
@@ -146,11 +147,13 @@ def spawn(attempt: Attempt, argv: Sequence[str] | str, *, environ: Mapping[str, 
     source = _stdin(stdin)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(lock, 0)
         owner = pwd.getpwnam(user) if user else None
         if owner is not None:
-            os.chown(attempt.path, owner.pw_uid, owner.pw_gid)
+            for path in (attempt.path, attempt.path / "lock"):
+                os.chown(path, owner.pw_uid, owner.pw_gid)
         process = subprocess.Popen(
-            ["/bin/sh", "-c", _SHIM, "step", str(attempt.path), *command],
+            ["/bin/sh", "-c", _SHIM, "step", str(attempt.path / "lock"), *command],
             stdin=source, stdout=files[0], stderr=files[1], env=dict(environ), cwd=cwd,
             pass_fds=(lock,), start_new_session=True,
             user=owner.pw_uid if owner else None, group=owner.pw_gid if owner else None,

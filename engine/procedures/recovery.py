@@ -15,13 +15,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from engine.errors import OpsdeckError
 from engine.journal.events import Event, NewEvent
 from engine.procedures import rendering
 from engine.procedures.attempts import Outcome, State
-from engine.procedures.document import Document
+from engine.procedures.check import parse
 from engine.procedures.run import RunProgress, StepRun, apply, begin
 
 if TYPE_CHECKING:
@@ -32,7 +30,7 @@ IN_DOUBT = "the engine stopped while it ran, and nothing tells whether it took e
 
 def fold(events: list[Event]) -> RunProgress:
     """A run's state from all its events."""
-    document = Document.model_validate(yaml.safe_load(events[0].data["document"]))
+    document = parse(events[0].data["document"], f"run {events[0].run}")
     run = begin(events[0], document)
     for event in events[1:]:
         apply(run, event)

@@ -90,7 +90,8 @@ def render_operation(spec: Step | Operation, names: Mapping[str, Any], registry:
     else:
         shell = expressions.render_argv(spec.shell, names, where)
         command = shlex.join(shell)
-    env = {k: _secret_or_text(v, names, where) for k, v in spec.env.items()}
+    env = {k: given for k, v in spec.env.items()
+           if (given := _secret_or_text(v, names, where)) is not None}
     stdin = None if spec.stdin is None else _secret_or_text(spec.stdin, names, where)
     return Rendered({"shell": shell, "env": env, "stdin": stdin}, command, effect, "shell", service)
 
@@ -107,7 +108,10 @@ def parse_args(action: Action[Any], args: Mapping[str, Any], where: str) -> Any:
 
 
 def _secret_or_text(template: str, names: Mapping[str, Any], where: str) -> Any:
+    """The text, a secret as its reference, None for an optional parameter that was not given."""
     value = expressions.render_value(template, names, where)
+    if value is None:
+        return None
     if isinstance(value, expressions.SecretRef):
         return {"secret": value.reference}
     return value if isinstance(value, str) else expressions.render(template, names, where)

@@ -188,6 +188,7 @@ class Verbs:
         if not done or not recording.result():
             self._to_emergency(event)
             live.emergency = True
+            live.due = self._executor.clock()
             live.wake.set()
         deadline = asyncio.get_running_loop().time() + ABORT_PATIENCE
         while not (live.progress.finished or live.emergency or act.rollback) and (

@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from engine.api import wire
 from engine.api.backend import Caller
 from engine.config import Config
@@ -20,7 +18,7 @@ from engine.journal.events import Actor
 from engine.journal.sqlite import SqliteJournal
 from engine.procedures.actions import Action, Context, Params, Preview, Registry
 from engine.procedures.attempts import Performer
-from engine.procedures.document import Document
+from engine.procedures.check import parse
 from engine.procedures.executor import Executor, Live
 from engine.procedures.recorder import Recorder
 from engine.procedures.recovery import auto_answers, fold
@@ -100,7 +98,7 @@ class Kit:
                     yes: bool = False, confirm: dict[str, str] | None = None,
                     head: str = "") -> Live:
         text = document_text(steps, head)
-        document = Document.model_validate(yaml.safe_load(text))
+        document = parse(text, "test")
         id = self.journal.new_run_id()
         data = {"procedure": document.id, "title": document.title, "document": text,
                 "document_sha256": "0" * 64, "path": "test", "params": params or {},

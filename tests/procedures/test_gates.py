@@ -264,3 +264,26 @@ async def test_an_aborted_run_asks_nobody_any_more(tmp_path: Path) -> None:
         await k.act(live, "abort")
         view = await k.ended(live)
     assert states(view) == {"a": "planned"} and step(view, "a").gate is None and view.next is None
+
+
+async def test_a_document_means_the_same_after_a_restart_as_when_it_was_started(tmp_path: Path) -> None:
+    """Unquoted `yes` is a word in it, then and later; YAML 1.1 would read a boolean."""
+    async with kit(tmp_path) as k:
+        await k.waiting(await k.start(CONFIRM.replace('"yes"', "yes")), "a")
+    async with kit(tmp_path) as k:
+        live = (await k.recover())[0]
+        await k.waiting(live, "a")
+        await k.act(live, "confirm", step="a")
+        assert (await k.ended(live)).state == "done"
+
+
+async def test_an_optional_secret_that_was_not_given_is_not_in_the_environment(tmp_path: Path) -> None:
+    async with kit(tmp_path) as k:
+        view = await k.ended(await k.start("""
+            - id: a
+              title: A
+              effect: none
+              env: {TOKEN: "${{ params.token }}"}
+              shell: 'echo "${TOKEN-none}"'
+            """, params={"token": None}, head="params: {token: {type: secret}}"))
+    assert step(view, "a").stdout == "none\n"
