@@ -20,6 +20,7 @@ from engine.daemon.identity import Gatekeeper
 from engine.daemon.server import Server
 from engine.home import Home
 from tests.daemon.memory import MemoryApp, MemoryBackend
+from tests.daemon.people import unix_users  # noqa: F401  (a fixture)
 
 
 @dataclass

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.daemon.people import unix_users  # noqa: F401  (a fixture)
 from tests.end_to_end.command import Opsdeck
 from tests.end_to_end.live import Demo, set_up
 

@@ -1,0 +1,94 @@
+"""A system engine with real Unix users: two people approve, and the step runs as a third."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import home as homes
+from tests.daemon.people import ask
+
+pytestmark = pytest.mark.xdist_group("users")  # they are the machine's: one worker at a time
+ROOT = Path(__file__).parents[2]
+DOCUMENT = """opsdeck: 1
+id: big-step
+title: A step that two people must allow
+kind: runbook
+owner: tests
+reviewed: 2026-11-20
+review_every: 9999d
+steps:
+  - id: act
+    title: Act
+    shell: "id -un; env | cut -d= -f1 | sort | tr '\\\\n' ' '"
+    irreversible: test
+    approvals: {min: 2, roles: [approver], not_initiator: true}
+"""
+
+
+@pytest.fixture
+def system(users: dict[str, str]) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="opsdeck-s-") as folder:
+        Path(folder).chmod(0o755)
+        home = homes.at(Path(folder) / "home", "system")
+        home.path.mkdir(mode=0o711)
+        (home.path / "runbooks").mkdir(mode=0o755)
+        (home.path / "runbooks" / "big-step.yaml").write_text(DOCUMENT)
+        home.config.write_text(f"""
+engine: {{group: opsdeck-t-socket, steps_user: {users["out"]}}}
+roles:
+  operator: {{groups: [opsdeck-t-oncall]}}
+  approver: {{users: [{users["alice"]}, {users["bob"]}, {users["eve"]}]}}
+""")
+        home.config.chmod(0o644)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.end_to_end.system_engine", str(home.path)], cwd=ROOT,
+            stdout=subprocess.PIPE, text=True, env={**os.environ, "SECRET_OF_THE_ENGINE": "x"})
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        yield home.socket
+        process.terminate()
+        process.wait(20)
+
+
+def show(socket: Path, user: str) -> dict[str, Any]:
+    found: dict[str, Any] = ask(socket, "GET", "/v1/runs/1", user=user)["body"]
+    return found
+
+
+def test_two_people_other_than_the_initiator_let_the_step_run(system: Path,
+                                                              users: dict[str, str]) -> None:
+    alice, bob, eve = users["alice"], users["bob"], users["eve"]
+    started = ask(system, "POST", "/v1/runs", {"procedure": "big-step"}, user=alice)
+    assert started["status"] == 200 and started["body"]["by"] == alice
+    assert started["body"]["unisolated"] is False
+    act = {"step": "act", "digest": started["body"]["steps"][0]["gate"]["digest"]}
+    assert ask(system, "POST", "/v1/runs/1/approve", act, user=alice)["status"] == 403
+    assert ask(system, "POST", "/v1/runs/1/approve", act, user=bob)["status"] == 200
+    assert ask(system, "POST", "/v1/runs/1/approve", act, user=bob)["status"] == 409
+    assert show(system, eve)["state"] == "waiting"
+    assert ask(system, "POST", "/v1/runs/1/approve", act, user=eve)["status"] == 200
+    end = time.monotonic() + 20
+    while show(system, alice)["ended"] is None:
+        assert time.monotonic() < end
+    step = show(system, alice)["steps"][0]
+    assert step["state"] == "done", step["error"]
+    name, environment = step["stdout"].splitlines()
+    assert name == users["out"] == pwd.getpwnam(users["out"]).pw_name
+    assert "SECRET_OF_THE_ENGINE" not in environment and "OPSDECK_RUN" in environment
+
+
+def test_nobody_runs_a_document_of_their_own_on_a_system_engine(system: Path,
+                                                                users: dict[str, str]) -> None:
+    own = DOCUMENT.replace("    approvals: {min: 2, roles: [approver], not_initiator: true}\n", "")
+    refused = ask(system, "POST", "/v1/runs", {"procedure": "mine.yaml", "document": own},
+                  user=users["alice"])
+    assert refused["status"] == 403 and "admin" in str(refused["body"])
