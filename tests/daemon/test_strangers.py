@@ -18,8 +18,6 @@ from engine.api.light import Client
 from tests.daemon.conftest import Running
 from tests.daemon.people import ASK, ask
 
-pytestmark = pytest.mark.xdist_group("users")  # they are the machine's: one worker at a time
-
 
 @pytest.fixture
 def system(users: dict[str, str], engine_process: Callable[..., Any]) -> Iterator[Path]:

@@ -10,7 +10,7 @@ import pytest
 from tests.console.terminal import console, terminal
 from tests.end_to_end.live import Demo
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def test_an_incident_is_worked_through_over_a_connection_that_breaks(demo: Demo) -> None:

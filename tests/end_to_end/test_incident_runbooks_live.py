@@ -9,8 +9,7 @@ import pytest
 
 from tests.end_to_end.live import Demo
 
-# One worker for them all: they share the demo.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 SERVICE = ("-p", "service=flights", "-p", "hold_s=2")
 
 

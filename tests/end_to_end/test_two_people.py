@@ -17,7 +17,6 @@ import pytest
 from engine import home as homes
 from tests.daemon.people import ask
 
-pytestmark = pytest.mark.xdist_group("users")  # they are the machine's: one worker at a time
 ROOT = Path(__file__).parents[2]
 DOCUMENT = """opsdeck: 1
 id: big-step
