@@ -66,8 +66,9 @@ class Trail:
 
     def recall(self, view: View) -> None:
         """Give a new view the selection and filter that its place had."""
-        selected, filter = self._memory.get((view.place, view.argument), (None, ""))
-        view.filter = filter
+        if (view.place, view.argument) not in self._memory:
+            return
+        selected, view.filter = self._memory[view.place, view.argument]
         table = view.table()
         if table is not None and selected is not None:
             table.selected = selected

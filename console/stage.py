@@ -119,7 +119,8 @@ class Stage(App[int], inherit_bindings=False):
     def open(self, dialog: Screen[None]) -> None:
         self.settling = self.push_screen(dialog)
 
-    def begin(self, work: Coroutine[Any, Any, None], *, settle: bool = False) -> None:
+    def begin(self, work: Coroutine[Any, Any, None], *,
+              settle: bool = False) -> asyncio.Task[None]:
         """Run something beside the loop; what it raises unexpectedly ends the console with a report.
 
         With `settle` the next key waits a moment for it.
@@ -129,6 +130,7 @@ class Stage(App[int], inherit_bindings=False):
         task.add_done_callback(self._ended)
         if settle:
             self.settling = task
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -80,7 +80,6 @@ class AuditView(View):
         return self.query_one(Table)
 
     def on_mount(self) -> None:
-        super().on_mount()
         self._read(None)
 
     def _read(self, before: int | None) -> None:

@@ -13,7 +13,7 @@ from console.edit import Edit
 from console.widgets.lines import Line, Lines, Span, line
 
 LABEL = 11
-Answered = Callable[[Ask, Choice, str], None]
+Answered = Callable[[Ask, Choice, str], object]
 
 
 def fact_lines(facts: tuple[tuple[str, str], ...], width: int) -> list[Line]:
@@ -54,6 +54,9 @@ class Dialog(ModalScreen[None], inherit_bindings=False):
 
     def on_mount(self) -> None:
         self.draw()
+
+    def on_unmount(self) -> None:
+        self._styles_cache.clear()  # see widgets.lines.Drawn
 
     def on_resize(self) -> None:
         self.call_after_refresh(self.draw)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import ClassVar
 
-from textual.containers import Container, Vertical
 from textual.widget import Widget
 
 from console import acting, commands, format, run_text
@@ -13,7 +13,7 @@ from console.commands import bindings
 from console.screens.view import View
 from console.source import Link
 from console.transcript import Transcript
-from console.widgets.lines import BLANK, Line, Lines, line
+from console.widgets.lines import BLANK, Box, Line, Lines, line
 from console.widgets.table import Table
 from engine.api import wire
 from engine.api.backend import OutputChunk
@@ -41,6 +41,7 @@ class RunScreen(View):
         self.top = 0
         self._current: str | None = None
         self._due = False
+        self._following_run: asyncio.Task[None] | None = None
 
     def crumbs(self) -> list[str]:
         run = self.run
@@ -51,8 +52,8 @@ class RunScreen(View):
         return ["Runs", f"{run.procedure} #{run.id}{service}{dry}"]
 
     def body(self) -> Iterable[Widget]:
-        with Container(id="run"):
-            with Vertical(id="what"):
+        with Box(id="run"):
+            with Box(id="what"):
                 yield Table(run_text.COLUMNS, head=False, choose="id", id="steps")
                 yield Lines(id="rule")
                 yield Lines(id="panel")
@@ -63,14 +64,16 @@ class RunScreen(View):
         return self.query_one("#steps", Table)
 
     def on_mount(self) -> None:
-        super().on_mount()
-        self.deck.begin(self._follow())
+        self._following_run = self.deck.begin(self._follow())
+
+    def on_unmount(self) -> None:
+        """Leaving the run ends what follows it, not the run."""
+        if self._following_run is not None:
+            self._following_run.cancel()
 
     async def _follow(self) -> None:
         try:
             async for item in self.deck.source.follow(self.argument):
-                if not self.is_attached:
-                    return
                 if isinstance(item, wire.RunView):
                     self.take(item)
                 elif isinstance(item, OutputChunk):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
-from textual.containers import Container
 from textual.widget import Widget
 
 from console import acting, asks, format
@@ -13,7 +12,7 @@ from console.commands import bindings
 from console.filter import matches
 from console.glyphs import Glyphs
 from console.screens.view import View
-from console.widgets.lines import BLANK, Line, Lines, line
+from console.widgets.lines import BLANK, Box, Line, Lines, line
 from console.widgets.table import Column, Row, Table
 from engine.api import wire
 from engine.errors import OpsdeckError
@@ -106,7 +105,7 @@ class RunbooksView(View):
         return ["Runbooks", f"for {self.service}"] if self.service else ["Runbooks"]
 
     def body(self) -> Iterable[Widget]:
-        with Container(id="split"):
+        with Box(id="split"):
             yield Table(COLUMNS, empty="no procedures")
             yield Lines(id="about")
 
@@ -114,7 +113,6 @@ class RunbooksView(View):
         return self.query_one(Table)
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.deck.begin(self._fetch())
 
     async def _fetch(self) -> None:

@@ -88,7 +88,6 @@ class RunsView(View):
         return self.query_one(Table)
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.deck.begin(self._fetch())
 
     async def _fetch(self) -> None:

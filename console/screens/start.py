@@ -46,7 +46,6 @@ class StartView(View):
         return [("enter", "next field, then start"), ("tab", "other field"), ("esc", "leave it")]
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.deck.begin(self._fetch())
 
     async def _fetch(self) -> None:

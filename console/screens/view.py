@@ -70,6 +70,9 @@ class View(Screen[None], inherit_bindings=False):
         self.query_one(Prompt).display = False
         self.deck.trail.recall(self)
 
+    def on_unmount(self) -> None:
+        self._styles_cache.clear()  # see widgets.lines.Drawn
+
     def on_resize(self) -> None:
         self.call_after_refresh(self.renew)
 

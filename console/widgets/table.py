@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
 
 import msgspec
 from rich.segment import Segment
 from textual import events
 from textual.geometry import Region
 from textual.strip import Strip
-from textual.widget import Widget
 
 from console import format
-
-if TYPE_CHECKING:
-    from console.app import OpsdeckApp
+from console.widgets.lines import Drawn
 
 Cell = tuple[str, str]           # text, and its role
 EMPTY: Cell = ("", "text")
@@ -75,7 +71,7 @@ def place(columns: Sequence[Column], width: int) -> list[Placed]:
     return placed
 
 
-class Table(Widget):
+class Table(Drawn):
     """Rows under a head. The selection is a row's key: re-sorting moves the row, not the choice.
 
     `choose` names the column that shows the selection, the first by default.
@@ -95,10 +91,6 @@ class Table(Widget):
         self.placed: list[Placed] = []
         self._index = 0
         self._drawn: list[tuple[Cell, ...]] = []
-
-    @property
-    def deck(self) -> OpsdeckApp:
-        return cast("OpsdeckApp", self.app)
 
     @property
     def page(self) -> int:

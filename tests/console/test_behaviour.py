@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -232,6 +233,30 @@ async def test_back_returns_to_the_same_row_and_dash_to_the_view_before() -> Non
         assert table.selected == "pricing"
         await do(app, pilot, "minus")
         assert app.trail.here == ("service", "pricing")
+
+
+async def test_the_prompt_can_filter_the_library_it_opens() -> None:
+    async with opened(Scene("fleet"), (80, 24)) as (app, pilot):
+        await do(app, pilot, *typed(":runbooks gateway\r"))
+        table = app.view.table() if app.view else None
+        assert table is not None and [row.key for row in table.rows] == ["gateway-down"]
+
+
+async def test_leaving_a_run_stops_following_it() -> None:
+    async with opened(Scene("run", run="184"), (80, 24)) as (app, pilot):
+        assert any("_follow" in repr(task) for task in app._tasks)
+        await do(app, pilot, *typed(":runs\r"))
+        assert not any("_follow" in repr(task) for task in app._tasks)
+
+
+async def test_views_that_were_left_leave_nothing_behind() -> None:
+    async with opened(Scene("fleet"), (80, 24)) as (app, pilot):
+        counts = []
+        for _ in range(4):
+            await do(app, pilot, *typed(":run 184\r"), *typed(":runs\r"), *typed(":fleet\r"))
+            gc.collect()
+            counts.append(sum(type(o).__name__ == "Strip" for o in gc.get_objects()))
+        assert counts[-1] - counts[0] < 60, counts
 
 
 async def test_typing_ahead_of_the_screen_loses_and_misplaces_no_key() -> None:
