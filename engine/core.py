@@ -262,8 +262,11 @@ class Engine:
         shown = run.steps[step]
         folder = self._executor.performer.attempt(run.id, step, attempt)
         path = folder.stdout if stream == "stdout" else folder.stderr
-        secrets = self._executor.performer.secrets_of(run.id, step)
-        text, next_offset = output.chunk(path, offset, limit, secrets)
+        secrets = self._executor.performer.secrets_of(run.id, shown, attempt)
+        if secrets is None:
+            text, next_offset = "", offset
+        else:
+            text, next_offset = output.chunk(path, offset, limit, secrets)
         final = not (shown.state == "intent" and shown.attempt == attempt)
         return OutputChunk(run.id, step, attempt, offset, next_offset, text, final, stream)
 

@@ -54,7 +54,9 @@ class Follower:
                         continue
                     view = update
                     self._show(view)
-                    if view.state in ENDED or (view.state == "waiting" and not self._answer(view)):
+                    held = view.state == "paused" and all(s.state != "intent" for s in view.steps)
+                    if view.state in ENDED or held or (
+                            view.state == "waiting" and not self._answer(view)):
                         return self._closed(view)
             except EngineUnreachable:
                 away = away or time.monotonic()

@@ -7,6 +7,7 @@ What comes back is an Outcome, never an exception: done, failed (known not to ha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -27,6 +28,7 @@ from engine.procedures.run import StepRun
 from engine.procedures.secrets import mask
 
 POLL = 0.05
+ABORTED = "it was ended because the run was aborted"
 State = Literal["done", "failed", "unknown"]
 
 
@@ -87,9 +89,14 @@ class Performer:
                 found.add(pid)
         return found
 
-    def secrets_of(self, run: str, step: str) -> list[str]:
-        """The secrets of a step that runs now, to mask its live output."""
-        return self._secrets.get((run, step), [])
+    def secrets_of(self, run: str, step: StepRun, attempt: int) -> list[str] | None:
+        """What to mask in an attempt's output; None when it must be withheld, because it holds
+        secrets that are not known here and was not masked on the disk."""
+        if not rendering.secret_values(step.op or {}):
+            return []
+        if step.state == "intent" and step.attempt == attempt:
+            return self._secrets.get((run, step.id))
+        return [] if self.attempt(run, step.id, attempt).masked.exists() else None
 
     async def perform(self, run: str, step: StepRun) -> Outcome:
         """Run the step's rendered operation to its end, its timeout, or a cancellation (abort)."""
@@ -113,11 +120,11 @@ class Performer:
         op, attempt = step.op or {}, self.attempt(run, step.id, step.attempt)
         env, secrets = {}, []
         for name, value in (op.get("env") or {}).items():
-            env[name], secret = rendering.resolve(value)
+            env[name], secret = await asyncio.to_thread(rendering.resolve, value)
             secrets += [secret] if secret else []
         stdin = None
         if op.get("stdin") is not None:
-            text, secret = rendering.resolve(op["stdin"])
+            text, secret = await asyncio.to_thread(rendering.resolve, op["stdin"])
             stdin = text.encode()
             secrets += [secret] if secret else []
         env |= {"OPSDECK_RUN": run, "OPSDECK_STEP": step.id, "OPSDECK_ATTEMPT": str(step.attempt)}
@@ -127,7 +134,14 @@ class Performer:
         key = (run, step.id)
         self._children[key], self._secrets[key] = child, secrets
         try:
-            why = await self._until_ended(child, step.spec.timeout)
+            try:
+                why = await self._until_ended(child, step.spec.timeout)
+            except asyncio.CancelledError:
+                if self.closing:
+                    raise
+                why = ABORTED  # cut short while it was being ended: no more grace
+            if why is not None:
+                child.signal(signal.SIGKILL)
             return await self._ended(step, attempt, child.reap(), why, secrets)
         finally:
             if not self.closing:
@@ -147,7 +161,7 @@ class Performer:
         except asyncio.CancelledError:
             if self.closing:
                 raise
-            why = "it was ended because the run was aborted"
+            why = ABORTED
         finally:
             loop.remove_reader(child.pidfd)
         await _end(child, child.pidfd)
@@ -191,7 +205,7 @@ class Performer:
                 if self.closing:
                     raise
                 return self._logged(attempt, Outcome(_doubt(step.effect),
-                                                     "it was ended because the run was aborted"))
+                                                     ABORTED))
             except ActionFailed as error:
                 return self._logged(attempt, Outcome("failed", str(error)))
             except OutcomeUnknown as error:
@@ -217,6 +231,11 @@ class Performer:
         attempt = self.attempt(run, step.id, step.attempt)
         key = (run, step.id)
         self._children[key] = attempt
+        secrets: list[str] | None = None
+        with contextlib.suppress(ActionFailed):
+            secrets = [(await asyncio.to_thread(rendering.resolve, value))[0]
+                       for value in rendering.secret_values(step.op or {})]
+            self._secrets[key] = secrets
         why = None
         try:
             deadline = (step.started or 0.0) + step.spec.timeout
@@ -224,13 +243,12 @@ class Performer:
         finally:
             if not self.closing:
                 self._children.pop(key, None)
+                self._secrets.pop(key, None)
         code = attempt.status()
         if code is None and why is None:
             started = attempt.pid() is not None or step.boot != self._boot
             return None if started else "never-started"
-        try:
-            secrets = [rendering.resolve(v)[0] for v in rendering.secret_values(step.op or {})]
-        except ActionFailed:
+        if secrets is None:
             state: State = "done" if code == 0 else "failed"
             return Outcome(state if why is None else _doubt(step.effect), why, code, output={
                 "withheld": "its secrets can no longer be resolved, so it cannot be masked"})
@@ -241,7 +259,7 @@ class Performer:
         left = deadline - time.time()
         end = loop.time() + max(0.0, left)
         try:
-            while attempt.alive():
+            while attempt.alive() and attempt.status() is None:
                 if loop.time() >= end:
                     await _end(attempt, None)
                     return "it took longer than its timeout and was ended"
@@ -250,7 +268,8 @@ class Performer:
             if self.closing:
                 raise
             await _end(attempt, None)
-            return "it was ended because the run was aborted"
+            return ABORTED
+        attempt.signal(signal.SIGKILL)  # what it left in the background ends with it
         return None
 
     async def probe(self, run: str, step: StepRun, op: Mapping[str, Any]) -> str:

@@ -89,7 +89,7 @@ def decide(run: RunProgress, now: float, when: When) -> list[Decision]:
     for step in run.plain_steps():
         if step.state == "failed" and not step.passed_over and step.policy != "ask":
             if step.retry_at is None:
-                return [] if run.in_flight else [_failing(run, step)]
+                return [] if run.in_flight or _unsettled(run) else [_failing(run, step)]
             decisions.extend(_retry(run, step, now))
         elif step.state == "failed" and step.retry_at is not None:
             decisions.extend(_retry(run, step, now))
@@ -123,9 +123,16 @@ def waiting_steps(run: RunProgress) -> list[StepRun]:
     return [step for step in run.steps.values() if _waits(run, step)]
 
 
+def _unsettled(run: RunProgress) -> bool:
+    """Whether a person must say first what became of a step."""
+    return any(step.state == "unknown" for step in run.plain_steps())
+
+
 def _waits(run: RunProgress, step: StepRun) -> bool:
+    if run.going_back:  # then only undoing can wait for anybody
+        return step.undo_of is not None and (step.state == "unknown" or asks(run, step))
     if step.state == "unknown":
-        return run.abort == "no"
+        return True
     if step.state == "waiting":
         return step.kind == "manual" or not step.wanted.nothing
     return asks(run, step)
@@ -171,7 +178,7 @@ def _retry(run: RunProgress, step: StepRun, now: float) -> list[Decision]:
 
 def _failing(run: RunProgress, step: StepRun) -> Decision:
     if step.policy == "rollback":
-        return Rollback(step.id, undo_order(run))
+        return Rollback(step.id, undo_order(run, step.id))
     if isinstance(step.policy, Goto) and step.gotos < step.policy.max:
         return _jump(run, step, step.policy.goto)
     return Finish("failed", f"{step.id} failed: {step.error}" if step.error
@@ -187,15 +194,14 @@ def _jump(run: RunProgress, step: StepRun, target: str) -> Jump:
     return Jump(step.id, target, (), tuple(between))
 
 
-def undo_order(run: RunProgress) -> tuple[str, ...]:
-    """The undo steps of a rollback: the failed or unknown ones, then the done ones in reverse order
-    of completion. Only steps that have an undo and whose `undo_on` says so."""
-    steps = [s for s in run.plain_steps() if s.spec.undo is not None and s.attempt > 0]
-    broken = [s for s in steps if s.state == "unknown" or (
-        s.state == "failed" and s.tries > 0 and "failed" in s.spec.undo_on)]
-    done = [s for s in steps if s.state == "done" and "done" in s.spec.undo_on]
-    done.sort(key=lambda s: s.order, reverse=True)
-    return tuple(UNDO + s.id for s in [*broken, *done])
+def undo_order(run: RunProgress, cause: str | None = None) -> tuple[str, ...]:
+    """The undo steps of a rollback: the one that failed first, then all that may have had an effect,
+    the newest first, a step that was to be run again included. Only steps that have an undo and
+    whose `undo_on` names what they came to."""
+    steps = [s for s in run.plain_steps() if s.spec.undo is not None and s.touched
+             and (s.touched_state == "unknown" or s.touched_state in s.spec.undo_on)]
+    steps.sort(key=lambda s: (s.id == cause, s.touched), reverse=True)
+    return tuple(UNDO + s.id for s in steps)
 
 
 def _undo(run: RunProgress, now: float) -> list[Decision]:

@@ -66,10 +66,13 @@ async def _walk(executor: Executor, run: RunProgress, step: StepRun, probe: bool
     step.reason = "would run" if step.kind != "manual" else "would run: a person answers"
     if probe and step.spec.probe is not None:
         names = rendering.context(run, executor.home)
-        asked = rendering.render_operation(step.spec.probe, names, executor.registry,
-                                           where=step.id, service=run.service)
-        verdict = await executor.performer.probe(run.id, step, asked.op)
-        step.reason += f"; its probe says {verdict}"
+        try:
+            asked = rendering.render_operation(step.spec.probe, names, executor.registry,
+                                               where=step.id, service=run.service)
+            verdict = await executor.performer.probe(run.id, step, asked.op)
+            step.reason += f"; its probe says {verdict}"
+        except OpsdeckError as error:
+            step.reason += f"; its probe cannot be checked: {error.message}"
 
 
 def _take(step: StepRun, outcome: Outcome) -> None:

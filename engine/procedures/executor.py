@@ -11,13 +11,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from engine.config import Config
 from engine.errors import FenceLost, JournalError
-from engine.journal.events import Actor, NewEvent
+from engine.journal.events import Actor, NewEvent, canonical
 from engine.journal.journal import RunRow
 from engine.procedures.actions import Registry
 from engine.procedures.attempts import Outcome, Performer
@@ -88,8 +88,7 @@ class Executor:
         return live
 
     def drive(self, live: Live, *, recovered: bool = False) -> None:
-        live.driver = asyncio.create_task(self._drive(live, recovered),
-                                          name=f"run {live.progress.id}")
+        live.driver = self.watched(live, self._drive(live, recovered), "the driver")
 
     async def _drive(self, live: Live, recovered: bool) -> None:
         from engine.procedures.recovery import settle_all
@@ -162,15 +161,35 @@ class Executor:
 
     def _launch(self, live: Live, steps: Sequence[str]) -> None:
         for id in steps:
-            live.tasks[id] = asyncio.create_task(
-                self._attempt(live, live.progress.steps[id]), name=f"{live.progress.id}/{id}")
+            live.tasks[id] = self.watched(live, self._attempt(live, live.progress.steps[id]), id)
+
+    def watched(self, live: Live, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """A task of a run; should it break, the run says so rather than stand still."""
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                log.error("run %s, %s broke", live.progress.id, name, exc_info=error)
+                live.problem = f"{name} broke inside the engine: {error}; its log has the details"
+                self.changed(live)
+
+        task = asyncio.create_task(work, name=f"run {live.progress.id}, {name}")
+        task.add_done_callback(ended)
+        return task
 
     async def _attempt(self, live: Live, step: StepRun) -> None:
-        if live.stopping:
-            outcome = Outcome("failed", "it was not started: the run was aborted", final=True)
-        else:
-            outcome = await self.job(live, step, self.performer.perform(live.progress.id, step))
+        outcome = Outcome("failed", "it was not started: the run was aborted", final=True)
+        if not self.held_back(live, step):
+            try:
+                outcome = await self.job(live, step, self.performer.perform(live.progress.id, step))
+            except asyncio.CancelledError:
+                if self.performer.closing:
+                    raise  # otherwise its job was cancelled before it began
         await self.record(live, step.id, outcome)
+
+    @staticmethod
+    def held_back(live: Live, step: StepRun) -> bool:
+        """Whether an abort keeps the step from starting; undoing is what an abort may start."""
+        told = live.progress.abort != "no" or any(e.kind == "run.abort" for e in live.pending)
+        return live.stopping or (told and step.undo_of is None)
 
     async def job(self, live: Live, step: StepRun, work: Coroutine[Any, Any, T]) -> T:
         """The part of an attempt that an abort may cut short; recording what it came to is not."""
@@ -184,7 +203,7 @@ class Executor:
     async def record(self, live: Live, id: str, outcome: Outcome) -> None:
         """Commit an outcome; until that is done the step shows as unknown."""
         step = live.progress.steps[id]
-        outcome = self.planner.expected(live.progress, step, outcome)
+        outcome = _recordable(self.planner.expected(live.progress, step, outcome))
         recorded = await self.persist(live, self.planner.event(
             live.progress.id, "step.outcome", step=id, attempt=step.attempt, **outcome.data()))
         if recorded:
@@ -235,3 +254,13 @@ class Executor:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _recordable(outcome: Outcome) -> Outcome:
+    """The outcome without a result that JSON cannot hold: such a one could never be recorded."""
+    try:
+        canonical(outcome.data())
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        return replace(outcome, result=None, output={}, stdout="",
+                       error=f"what it came to cannot be recorded as JSON ({error}), and is left out")
+    return outcome

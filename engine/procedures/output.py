@@ -8,9 +8,12 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from engine.journal.events import canonical
 from engine.procedures import expressions
+
+WINDOW = 1 << 18  # bytes of masked output looked at together
 
 _CONTROL = re.compile(
     r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"   # operating system commands, titles and clipboards
@@ -34,9 +37,10 @@ def collect(stdout: Path, stderr: Path, cap: int, secrets: Sequence[str]) -> tup
     Both files are masked in place first if the step had secrets. Longer output keeps its beginning
     and its end, `cap` bytes in all; `file` names where the whole is. Blocks for large files.
     """
-    for path in (stdout, stderr):
-        if secrets:
+    if secrets:
+        for path in (stdout, stderr):
             _mask_file(path, secrets)
+        (stdout.parent / "masked").touch()
     kept, size, digest = _read(stdout, cap)
     errors, error_size, _ = _read(stderr, cap // 4)
     known: dict[str, Any] = {"bytes": size, "sha256": digest, "stderr": errors,
@@ -73,9 +77,15 @@ def _json(text: str) -> Any:
     if not stripped or stripped[0] not in "{[\"0123456789-tfn":
         return None
     try:
-        return json.loads(stripped)
-    except ValueError:
+        found = json.loads(stripped, parse_constant=_no_constant)
+        canonical(found)  # what the journal cannot hold, such as half a surrogate pair, is no JSON here
+    except (ValueError, RecursionError):
         return None
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _mask_file(path: Path, secrets: Sequence[str]) -> None:
@@ -93,21 +103,35 @@ def _mask_file(path: Path, secrets: Sequence[str]) -> None:
 
 
 def chunk(path: Path, offset: int, limit: int, secrets: Sequence[str] = ()) -> tuple[str, int]:
-    """Up to `limit` bytes from `offset`, ending before an unfinished UTF-8 character, masked and
-    harmless, and the offset to go on from."""
+    """Up to `limit` bytes from `offset`, ending before an unfinished UTF-8 character and harmless, and
+    the offset to go on from. With secrets whole lines are given, so that none is seen in parts."""
     try:
         with path.open("rb") as file:
+            if secrets:
+                return _masked_lines(file, offset, secrets)
             file.seek(offset)
             data = file.read(limit)
     except FileNotFoundError:
         return "", offset
     if len(data) == limit:
         data = data[:_whole(data)]
-    if secrets:
-        masker = expressions.Masker(secrets)
-        return harmless((masker.feed(data) + masker.flush()).decode("utf-8", "replace")), (
-            offset + len(data))
     return harmless(data.decode("utf-8", "replace")), offset + len(data)
+
+
+def _masked_lines(file: BinaryIO, offset: int, secrets: Sequence[str]) -> tuple[str, int]:
+    """The whole lines from the one that `offset` is in; a line longer than a window is withheld."""
+    start = max(0, offset - WINDOW)
+    file.seek(start)
+    before = file.read(offset - start)
+    start = offset - len(before) + before.rfind(b"\n") + 1 if b"\n" in before else start
+    file.seek(start)
+    data = file.read(WINDOW)
+    end = data.rfind(b"\n") + 1
+    if not end:
+        return "", offset if len(data) < WINDOW else start + len(data)
+    masker = expressions.Masker(secrets)
+    shown = masker.feed(data[:end]) + masker.flush()
+    return harmless(shown.decode("utf-8", "replace")), start + end
 
 
 def _whole(data: bytes) -> int:

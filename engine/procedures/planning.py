@@ -72,6 +72,8 @@ class Planner:
             for decision in acts:
                 for event in self._events(auto, trial, decision):
                     fold(event)
+        else:
+            wake = self.clock()  # more than one commit should hold: go on in the next
         started = [e.step for e in events if e.kind == "step.intent" and e.step is not None]
         return Plan(trial, events, [s for s in started if trial.steps[s].state == "intent"], wake)
 

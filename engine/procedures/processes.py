@@ -24,7 +24,8 @@ from pathlib import Path
 
 from engine.errors import ActionFailed
 
-_SHIM = 'l=$1; shift; echo $$ >>"$l"; "$@"; s=$?; echo $s >>"$l"; exit $s'
+# If its pid cannot be written the command must not run: an empty lock file means "never started".
+_SHIM = 'l=$1; shift; echo $$ >>"$l" || exit 126; "$@"; s=$?; echo $s >>"$l"; exit $s'
 KILL_GRACE = 2.0
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LOGNAME")
 
@@ -42,6 +43,11 @@ class Attempt:
     @property
     def stderr(self) -> Path:
         return self.path / "stderr"
+
+    @property
+    def masked(self) -> Path:
+        """Is there once the output on the disk holds no secret any more."""
+        return self.path / "masked"
 
     def pid(self) -> int | None:
         """The session's leader, or None if the attempt never started."""

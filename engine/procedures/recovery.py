@@ -13,7 +13,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine.errors import OpsdeckError
 from engine.journal.events import Event, NewEvent
@@ -25,6 +26,7 @@ from engine.procedures.run import RunProgress, StepRun, apply, begin
 if TYPE_CHECKING:
     from engine.procedures.executor import Executor, Live
 
+T = TypeVar("T")
 IN_DOUBT = "the engine stopped while it ran, and nothing tells whether it took effect"
 
 
@@ -46,21 +48,22 @@ async def settle_all(executor: Executor, live: Live) -> None:
     """Settle every step in flight, side by side, before the run goes on."""
     flying = live.progress.in_flight
     for step in flying:
-        live.tasks[step.id] = asyncio.create_task(_settle(executor, live, step))
-    live.stopping = live.progress.abort != "no"
+        live.tasks[step.id] = executor.watched(live, _settle(executor, live, step), step.id)
+    live.stopping = live.progress.abort == "plain"
 
 
 async def _settle(executor: Executor, live: Live, step: StepRun) -> None:
     run = live.progress
     if step.op is not None and "shell" in step.op:
-        found = await executor.job(live, step, executor.performer.adopt(run.id, step))
+        found = await _cut_short(executor, executor.job(
+            live, step, executor.performer.adopt(run.id, step)))
         if isinstance(found, Outcome):
             await executor.record(live, step.id, found)
             return
-        if found == "never-started" and not live.stopping:
+        if found == "never-started" and not executor.held_back(live, step):
             await _again(executor, live, step)
             return
-    if live.stopping:
+    if executor.held_back(live, step):
         state: State = "unknown" if step.effect == "once" else "failed"
         await executor.record(live, step.id, Outcome(state, IN_DOUBT))
     elif step.effect != "once":
@@ -80,13 +83,25 @@ async def _ask_probe(executor: Executor, live: Live, step: StepRun) -> None:
         rendered = rendering.render_operation(
             probe, rendering.context(run, executor.home), executor.registry, where=where,
             service=run.service)
-        verdict = await executor.performer.probe(run.id, step, rendered.op)
+        verdict = await _cut_short(executor, executor.job(
+            live, step, executor.performer.probe(run.id, step, rendered.op))) or "unknown"
     except OpsdeckError:
         verdict = "unknown"
-    if verdict == "not-done":
+    if verdict == "not-done" and not executor.held_back(live, step):
         await _again(executor, live, step)
     else:
-        await _settled(executor, live, step, verdict, "probe")
+        await _settled(executor, live, step, "unknown" if verdict == "not-done" else verdict,
+                       "probe")
+
+
+async def _cut_short(executor: Executor, work: Coroutine[Any, Any, T]) -> T | None:
+    """What the work comes to, or None when an abort ended it before it could tell."""
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if executor.performer.closing:
+            raise
+        return None
 
 
 async def _again(executor: Executor, live: Live, step: StepRun) -> None:

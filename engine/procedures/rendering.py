@@ -78,7 +78,7 @@ def render_operation(spec: Step | Operation, names: Mapping[str, Any], registry:
                    if isinstance(value, expressions.SecretRef)}
         if secrets:
             op["secrets"] = secrets
-        return Rendered(op, action.describe(parsed), effect, spec.use, named or service)
+        return Rendered(op, _described(action, parsed, where), effect, spec.use, named or service)
     if isinstance(spec, Step) and spec.manual is not None:
         question = expressions.render(spec.manual, names, where)
         return Rendered({"manual": question}, question, "none", "manual", service)
@@ -94,6 +94,14 @@ def render_operation(spec: Step | Operation, names: Mapping[str, Any], registry:
            if (given := _secret_or_text(v, names, where)) is not None}
     stdin = None if spec.stdin is None else _secret_or_text(spec.stdin, names, where)
     return Rendered({"shell": shell, "env": env, "stdin": stdin}, command, effect, "shell", service)
+
+
+def _described(action: Action[Any], parsed: Any, where: str) -> str:
+    try:
+        return action.describe(parsed)
+    except Exception as error:
+        raise ActionFailed(f"{action.name} cannot say what it would do ({type(error).__name__}: "
+                           f"{error})", where=where) from error
 
 
 def parse_args(action: Action[Any], args: Mapping[str, Any], where: str) -> Any:

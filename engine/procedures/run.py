@@ -58,7 +58,8 @@ class StepRun:
     error: str | None = None
     reason: str | None = None
     output: dict[str, Any] = field(default_factory=dict)
-    order: int = 0
+    touched: int = 0  # the event after which it may have had an effect, 0 if it has none now
+    touched_state: StepState = "planned"
     gotos: int = 0
     handled: bool = False
     final: bool = False
@@ -136,6 +137,11 @@ class RunProgress:
     @property
     def rolling_back(self) -> bool:
         return self.undo_queue is not None
+
+    @property
+    def going_back(self) -> bool:
+        """Whether it undoes, or is told to as soon as nothing is in flight: no plain step starts."""
+        return self.rolling_back or self.abort != "no"
 
     def plain_steps(self) -> list[StepRun]:
         """The document's steps, in its order, without undos."""
@@ -221,11 +227,14 @@ def _intent(run: RunProgress, event: Event) -> None:
     step.tries = 1 if event.data.get("resumed") else step.tries + 1
     step.boot, step.started, step.ended = event.data.get("boot"), event.at, None
     step.by = event.data.get("by")
+    step.touched, step.touched_state = event.n, "unknown"
 
 
 def _outcome(run: RunProgress, event: Event) -> None:
     step, data = _step(run, event), event.data
-    step.state, step.ended, step.order = data["state"], event.at, event.n
+    step.state, step.ended = data["state"], event.at
+    if step.touched:
+        step.touched, step.touched_state = event.n, step.state
     step.exit_code, step.result = data.get("exit_code"), data.get("result")
     step.stdout, step.error = data.get("stdout", ""), data.get("error")
     step.output = data.get("output", {})
@@ -237,17 +246,19 @@ def _outcome(run: RunProgress, event: Event) -> None:
 
 def _mark_undone(run: RunProgress, step: StepRun) -> None:
     if step.undo_of is not None and step.state == "done":
-        _own(run, step.undo_of).state = "undone"
+        undone = _own(run, step.undo_of)
+        undone.state, undone.touched = "undone", 0
 
 
 def _settled(run: RunProgress, event: Event) -> None:
     step, verdict = _step(run, event), event.data["verdict"]
     step.reason = event.data.get("how")
     if verdict == "done":
-        step.state, step.ended, step.order, step.error = "done", event.at, event.n, None
+        step.state, step.ended, step.error = "done", event.at, None
+        step.touched, step.touched_state = event.n, "done"
         _mark_undone(run, step)
     elif verdict == "not-done":
-        step.state = "planned"
+        step.state, step.touched = "planned", 0
     else:
         step.state, step.error, step.ended = "unknown", event.data.get("error"), event.at
 

@@ -15,7 +15,7 @@ from engine.journal.events import Actor, NewEvent
 from engine.procedures.approvals import confirmed, counting
 from engine.procedures.decide import asks, waiting_steps
 from engine.procedures.executor import Executor, Live
-from engine.procedures.run import StepRun
+from engine.procedures.run import UNDO, StepRun
 from engine.procedures.views import preview_state
 
 log = logging.getLogger("opsdeck")
@@ -82,6 +82,9 @@ class Verbs:
                      "waits for an approval")
         rule = step.wanted.approvals
         assert rule is not None
+        if step.expires is not None and self._executor.clock() >= step.expires:
+            raise Conflict("this gate has closed: nobody approved it in time",
+                           where=f"step {step.id}")
         if act.break_glass:
             return self._break_glass(caller, live, step, act)
         if not caller.roles & set(rule.roles):
@@ -136,6 +139,8 @@ class Verbs:
     async def _settle(self, caller: Caller, live: Live, act: wire.Act) -> list[NewEvent]:
         _need(caller, OPERATES, "settle")
         step = _step(live, act, lambda s: s.state == "unknown", "has an unknown outcome")
+        if act.digest is not None:
+            _same(step, act)
         if act.text not in ("done", "not-done"):
             raise UsageError("settle takes done or not-done", where=f"step {step.id}",
                              hint="done: the effect is there; not-done: it is not, so the step is "
@@ -146,6 +151,8 @@ class Verbs:
     async def _retry(self, caller: Caller, live: Live, act: wire.Act) -> list[NewEvent]:
         _need(caller, OPERATES, "retry")
         step = _step(live, act, lambda s: asks(live.progress, s), "failed and waits to be retried")
+        if act.digest is not None:
+            _same(step, act)
         return [self._event(caller, live, "step.retry", step)]
 
     async def _skip(self, caller: Caller, live: Live, act: wire.Act) -> list[NewEvent]:
@@ -181,8 +188,10 @@ class Verbs:
                             reason=act.reason)
         live.stopping = not act.rollback
         live.pending.append(event)
-        for job in list(live.jobs.values()):
-            job.cancel()
+        for id, job in list(live.jobs.items()):
+            undoing = act.rollback and id.startswith(UNDO)  # that is what a rollback is for
+            if not undoing and not job.cancelling():
+                job.cancel()
         recording = asyncio.create_task(self._record_abort(live))
         done, _ = await asyncio.wait({recording}, timeout=JOURNAL_PATIENCE)
         if not done or not recording.result():
@@ -221,6 +230,9 @@ def _step(live: Live, act: wire.Act, fits: Callable[[StepRun], bool], what: str)
     run = live.progress
     if act.step is not None:
         step = run.steps.get(act.step)
+        if step is not None and run.going_back and step.undo_of is None:
+            raise Conflict(f"run {run.id} is going back; step {step.id} takes no answer any more",
+                           hint=_waiting_hint(live))
         if step is None:
             raise NotFound(f"run {run.id} has no step {act.step}",
                            hint="its steps: " + ", ".join(run.steps))
@@ -228,7 +240,8 @@ def _step(live: Live, act: wire.Act, fits: Callable[[StepRun], bool], what: str)
             raise Conflict(f"step {step.id} is {step.state}; it is not one that {what}",
                            where=f"run {run.id}", hint=_waiting_hint(live))
         return step
-    fitting = [s for s in run.steps.values() if fits(s)]
+    fitting = [s for s in run.steps.values()
+               if fits(s) and (s.undo_of is not None or not run.going_back)]
     if len(fitting) == 1:
         return fitting[0]
     if not fitting:

@@ -61,8 +61,9 @@ async def _preview(executor: Executor, run: RunProgress, step: StepRun) -> wire.
         return None
     try:
         seen = await preview_state(executor, run, step)
-    except (OpsdeckError, TimeoutError) as error:
-        text = error.message if isinstance(error, OpsdeckError) else "no answer in time"
+    except Exception as error:  # a third party's: the run is shown all the same
+        text = (error.message if isinstance(error, OpsdeckError) else "no answer in time"
+                if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}")
         return wire.Preview(now=f"cannot be read: {text}", after="", read_at=executor.clock())
     if seen is None:
         return None
@@ -174,9 +175,10 @@ def next_sentence(run: RunProgress) -> str | None:
         return f"say whether {step.id} took effect: done or not-done{more}"
     if step.state == "failed":
         return f"{step.id} failed: retry it or abort{more}"
-    if step.wanted.confirm == "typed" and step.confirmation is None:
+    asked = not confirmed(step.wanted, step.confirmation, step.digest, run.last_at)
+    if step.wanted.confirm == "typed" and asked:
         return f"type {step.wanted.expected} to run {step.id}{more}"
-    if step.wanted.confirm == "yes" and step.confirmation is None:
+    if step.wanted.confirm == "yes" and asked:
         return f"confirm {step.id}{more}"
     if step.wanted.approvals is not None and step.kind != "manual":
         return f"approve {step.id}{more}"
