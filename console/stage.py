@@ -112,8 +112,8 @@ class Stage(App[int], inherit_bindings=False):
 
     async def _settle(self) -> None:
         """Wait until a screen that a key has opened is there, before the next key is taken."""
-        settling, self.settling = self.settling, None
-        if settling is not None:
+        while (settling := self.settling) is not None:
+            self.settling = None
             await asyncio.wait({asyncio.ensure_future(settling)}, timeout=PATIENCE_S)
 
     def open(self, dialog: Screen[None]) -> None:

@@ -12,15 +12,21 @@ import argparse
 import asyncio
 import contextlib
 import io
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any, cast
+
+import msgspec
 
 from console import picture
 from console.app import OpsdeckApp
 from console.live import LiveSource
 from console.paint import Painter
+from console.source import Link
 from engine.api import wire
+from engine.api.backend import OutputChunk
 from engine.api.light import Client
 from engine.home import find
 from tests.console.scenes import SCENES, Scene, opened, typed
@@ -37,9 +43,7 @@ def live_scenes(snapshot: wire.Snapshot) -> Iterator[Scene]:
     if snapshot.services:
         yield Scene("service", enter)
     yield Scene("runbooks", (*typed(":runbooks"), "enter"))
-    yield Scene("start-confirm", (*typed(":runbooks high-latency"), "enter", "enter",
-                                  *typed(snapshot.services[0].name if snapshot.services else "x"),
-                                  "enter", "enter", "enter"), write=True)
+    yield Scene("start-confirm", (*typed(":runbooks high-latency"), *enter * 9), write=True)
     yield Scene("runs", (*typed(":runs"), "enter"))
     for waiting in snapshot.waiting[:1]:
         yield Scene("run", run=waiting.run, write=True)
@@ -49,6 +53,30 @@ def live_scenes(snapshot: wire.Snapshot) -> Iterator[Scene]:
     yield Scene("approvals", ("a",))
     yield Scene("audit", (*typed(":audit"), "enter", "j", "enter"))
     yield Scene("help", ("question_mark",))
+
+
+class Elsewhere(LiveSource):
+    """An engine's data with its paths as they are on an operations host, not on this machine."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(find(home).socket)
+        self._paths = ((str(home), "/var/lib/opsdeck"), (sys.prefix, "/opt/opsdeck"))
+
+    def told(self, item: Any) -> Any:
+        data = msgspec.json.encode(item)
+        for here, there in self._paths:
+            data = data.replace(here.encode(), there.encode())
+        return msgspec.json.decode(data, type=type(item))
+
+    async def follow(self, run: str) -> AsyncIterator[wire.RunView | OutputChunk | Link]:
+        async for item in super().follow(run):
+            yield self.told(item)
+
+    async def run(self, run: str) -> wire.RunView:
+        return cast("wire.RunView", self.told(await super().run(run)))
+
+    async def events(self, limit: int, before: int | None) -> list[wire.Event]:
+        return [self.told(event) for event in await super().events(limit, before)]
 
 
 def write(painter: Painter, stem: Path, png: bool) -> None:
@@ -64,9 +92,9 @@ def write(painter: Painter, stem: Path, png: bool) -> None:
         few.save(stem.with_suffix(".png"), optimize=True)
 
 
-async def take(scene: Scene, socket: Path | None, folder: Path, png: bool) -> None:
+async def take(scene: Scene, home: Path | None, folder: Path, png: bool) -> None:
     for width, height in SIZES:
-        source = LiveSource(socket) if socket else None
+        source = Elsewhere(home) if home else None
         async with opened(scene, (width, height), source=source) as (app, _pilot):
             assert isinstance(app, OpsdeckApp)
             write(app.painter, folder / f"{scene.name}-{width}x{height}", png)
@@ -96,15 +124,14 @@ def main() -> None:
     args = parser.parse_args()
     args.to.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        socket: Path | None = None
+        home: Path | None = None
         scenes = list(SCENES)
         if not args.made_up:
             home = args.home or stack.enter_context(incident())
-            socket = find(home).socket
-            scenes = list(live_scenes(Client(socket).snapshot()))
+            scenes = list(live_scenes(Client(find(home).socket).snapshot()))
         for scene in scenes:
             if scene.name in args.only or (not args.only and scene.picture):
-                asyncio.run(take(scene, socket, args.to, not args.no_png))
+                asyncio.run(take(scene, home, args.to, not args.no_png))
                 print(scene.name)
 
 

@@ -113,7 +113,7 @@ class RunbooksView(View):
         return self.query_one(Table)
 
     def on_mount(self) -> None:
-        self.deck.begin(self._fetch())
+        self.deck.begin(self._fetch(), settle=True)
 
     async def _fetch(self) -> None:
         try:

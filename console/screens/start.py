@@ -46,7 +46,7 @@ class StartView(View):
         return [("enter", "next field, then start"), ("tab", "other field"), ("esc", "leave it")]
 
     def on_mount(self) -> None:
-        self.deck.begin(self._fetch())
+        self.deck.begin(self._fetch(), settle=True)
 
     async def _fetch(self) -> None:
         try:

@@ -242,6 +242,13 @@ async def test_the_prompt_can_filter_the_library_it_opens() -> None:
         assert table is not None and [row.key for row in table.rows] == ["gateway-down"]
 
 
+async def test_a_runbook_can_be_started_by_keys_typed_far_ahead() -> None:
+    async with opened(Scene("fleet", write=True), (80, 24)) as (app, pilot):
+        await do(app, pilot, *typed(":runbooks error-spike\r\r\r"))
+        assert "Start error-spike?" in picture(app)
+        assert "error-spike on pricing" in picture(app)
+
+
 async def test_leaving_a_run_stops_following_it() -> None:
     async with opened(Scene("run", run="184"), (80, 24)) as (app, pilot):
         assert any("_follow" in repr(task) for task in app._tasks)
