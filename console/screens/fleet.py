@@ -126,9 +126,9 @@ def advice(service: wire.Service, now: float, waiting: Sequence[wire.Waiting],
         alert = min(service.alerts, key=lambda a: (a.level != "page", a.since))
         more = len(service.alerts) - 1
         text = f" {service.name}: {alert.title}" + (f" (and {more} more)" if more else "")
-        todo = f"  r: try {alert.runbooks[0]}" if alert.runbooks else ""
-        return line((format.clip(text, width - len(todo)), "bad" if alert.level == "page" else "warn"),
-                    (todo, "ask"))
+        advised = f"  r: try {alert.runbooks[0]}" if alert.runbooks else ""
+        return line((format.clip(text, width - len(advised)), "bad" if alert.level == "page" else "warn"),
+                    (advised, "ask"))
     if severity(service) == STALE:
         return line((f" {service.name}: no data for {format.duration(service.age_s)}; what it "
                      "serves is not known. Look whether its server is up.", "warn"))
