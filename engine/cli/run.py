@@ -94,7 +94,8 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the procedure cannot be read: {error}", where=str(path),
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageError(f"the procedure cannot be read: {why}", where=str(path),
                          hint="give a path to a YAML file, or an id that opsdeck library lists"
                          ) from None
 

@@ -94,7 +94,6 @@ class Context:
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]]
     extra: Mapping[str, Any] = field(default_factory=dict)
-    commit: Callable[[str], None] = lambda note: None
 
 
 Run = Callable[[Context, P], Awaitable[dict[str, Any]]]

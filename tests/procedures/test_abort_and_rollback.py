@@ -18,7 +18,7 @@ STUBBORN = """
   title: A
   irreversible: t
   timeout: {timeout}
-  shell: "echo $$ > {place}/pid; trap '' TERM; while :; do sleep 0.1; done"
+  shell: "echo $$ > {place}/pid; trap 'touch {place}/told' TERM; while :; do sleep 0.1; done"
 """
 
 
@@ -27,7 +27,7 @@ async def test_a_second_abort_does_not_lose_the_first(tmp_path: Path) -> None:
         live = await k.start(STUBBORN.format(timeout="60s", place=tmp_path))
         await k.until(live, lambda v: (tmp_path / "pid").exists())
         first = asyncio.create_task(k.act(live, "abort"))
-        await asyncio.sleep(0.3)
+        await k.until(live, lambda v: (tmp_path / "told").exists())
         await k.act(live, "abort")
         await first
         view = await k.ended(live)
@@ -37,7 +37,7 @@ async def test_a_second_abort_does_not_lose_the_first(tmp_path: Path) -> None:
 async def test_an_abort_while_a_timeout_ends_the_step_still_ends_it(tmp_path: Path) -> None:
     async with kit(tmp_path) as k:
         live = await k.start(STUBBORN.format(timeout="500ms", place=tmp_path))
-        await asyncio.sleep(1.0)  # within the grace that follows the timeout
+        await k.until(live, lambda v: (tmp_path / "told").exists())  # the grace after the timeout
         await k.act(live, "abort")
         view = await k.ended(live)
     assert view.state == "aborted" and not running((tmp_path / "pid").read_text().strip())
@@ -72,17 +72,20 @@ async def test_abort_with_rollback_lets_no_further_step_start(tmp_path: Path) ->
             - {{id: b, title: B, shell: "sleep 0.3; echo x >> {mark}", irreversible: t}}
             """)
         await k.waiting(live, "ask")
-        slow = k.recorder.append
+        slow, begun, go = k.recorder.append, asyncio.Event(), asyncio.Event()
 
         async def late(*args: object, **more: object) -> object:
-            await asyncio.sleep(0.3)
+            begun.set()
+            await go.wait()
             return await slow(*args, **more)  # type: ignore[arg-type]
 
         k.recorder.append = late  # type: ignore[method-assign, assignment]
         answering = asyncio.create_task(k.act(live, "answer", step="ask", text="yes"))
-        await asyncio.sleep(0.1)
-        await k.act(live, "abort", rollback=True)
-        await answering
+        await begun.wait()
+        aborting = asyncio.create_task(k.act(live, "abort", rollback=True))
+        await k.until(live, lambda v: bool(live.pending))
+        go.set()
+        await asyncio.gather(answering, aborting)
         view = await k.ended(live)
     assert view.state == "rolled_back" and not mark.exists()
 
@@ -171,7 +174,9 @@ async def test_a_step_that_ended_is_done_though_its_background_lives_on(tmp_path
                 shell: "touch {tmp_path}/on; sleep 40 & sleep 0.5; exit 0"}}
             """)
         await k.until(live, lambda v: (tmp_path / "on").exists())
-    await asyncio.sleep(0.8)
+        attempt = k.performer.attempt(live.progress.id, "a", 1)
+    while attempt.status() is None:
+        await asyncio.sleep(0.01)
     async with kit(tmp_path) as k:
         view = await k.ended((await k.recover())[0], within=5)
     assert view.state == "done" and step(view, "a").exit_code == 0
@@ -223,7 +228,7 @@ async def test_after_a_restart_live_output_is_masked_or_withheld(
     monkeypatch.delenv("THE_TOKEN")
     async with kit(tmp_path) as k:
         live = (await k.recover())[0]
-        await asyncio.sleep(0.1)
+        await k.until(live, lambda v: bool(k.performer.sessions()))
         assert known(k.performer, live.progress.steps["a"]) is None
         view = await k.ended(live)
         assert known(k.performer, live.progress.steps["a"]) is None
