@@ -33,17 +33,19 @@ class Record:
 
     def alive(self) -> bool:
         """Whether this very process still runs (a zombie does not)."""
-        stat = _stat(self.pid)
-        return (self.boot == boot_id() and stat is not None and stat.ticks == self.ticks
-                and stat.state not in "ZXx")
+        return self.boot == boot_id() and lives(self.pid, self.ticks)
 
-    def left_over(self) -> list[int]:
-        """Other living processes that it or its children started, by pid."""
+    def left_over(self) -> dict[int, int]:
+        """Other living processes that it or its children started: pid and start time.
+
+        One that ends is missing as soon as its memory is released, which is before its sockets are:
+        see `lives`.
+        """
         if self.boot != boot_id():
-            return []
-        return [int(entry.name) for entry in Path("/proc").iterdir()
-                if entry.name.isdigit() and int(entry.name) != self.pid
-                and self._started(int(entry.name))]
+            return {}
+        pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+        return {pid: stat.ticks for pid in pids
+                if pid != self.pid and self._started(pid) and (stat := _stat(pid)) is not None}
 
     def kill_left_over(self) -> int:
         """SIGKILL them; how many there were. A pid that is recycled meanwhile is not hit: the
@@ -82,6 +84,12 @@ def _stat(pid: int) -> _Stat | None:
         return None
     fields = text.rpartition(")")[2].split()
     return _Stat(fields[0], int(fields[19]))
+
+
+def lives(pid: int, ticks: int) -> bool:
+    """Whether the process with that pid and start time runs, or still gives back what it holds."""
+    stat = _stat(pid)
+    return stat is not None and stat.ticks == ticks and stat.state not in "ZXx"
 
 
 def boot_id() -> str:

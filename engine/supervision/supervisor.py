@@ -8,8 +8,9 @@ A process is named "service/process", as in the config. Under the home it has
 
 Its environment is its config's `env` over PATH, HOME, LANG, LC_ALL, TZ, TMPDIR, USER and LOGNAME of
 the engine: no secret of the engine reaches it, and no PYTHONPATH, which would let whoever starts an
-engine put code into a server. Nothing is expanded in a command. It runs in the home unless `cwd`
-says otherwise.
+engine put code into a server. MLflow unpickles models unless it is told not to; it is told not to,
+and `env` is where an operator says otherwise. Nothing is expanded in a command. It runs in the home
+unless `cwd` says otherwise.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ from engine.config import Config, Process
 from engine.errors import ActionFailed, NotFound
 from engine.procedures.actions import ProcessStatus
 from engine.supervision import output, readiness
-from engine.supervision.record import TOKEN, Record, boot_id, read, remove, signal_group
+from engine.supervision.record import TOKEN, Record, boot_id, lives, read, remove, signal_group
 
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LOGNAME")
+DEFAULTS = {"PATH": "/usr/local/bin:/usr/bin:/bin", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
 SETTLE = 0.3  # seconds a process without a ready check must live to count as started
 LOCK_WITHIN = 60.0
 KILL_WITHIN = 5.0
@@ -149,7 +151,7 @@ class ProcessSupervisor:
         base = {key: value for key in PASSED_ON if (value := os.environ.get(key)) is not None}
         spec = {
             "command": process.command, "cwd": str(process.cwd or self._home),
-            "env": {"PATH": "/usr/local/bin:/usr/bin:/bin", **base, **process.env, TOKEN: token},
+            "env": {**DEFAULTS, **base, **process.env, TOKEN: token},
             "log": str(self.log(name)), "record": str(self._home / "run" / f"{stem}.json"),
             "fields": {"name": name, "boot": boot_id(), "token": token}, "lock": lock}
         # A cancelled caller waits for this: closing `lock` while the thread uses it would let
@@ -188,6 +190,13 @@ class ProcessSupervisor:
     async def _end(self, name: str, record: Record, grace_s: float) -> None:
         """End the process and what it left behind, and forget it. The lock is held."""
         deadline = time.monotonic() + grace_s
+        family = record.left_over()
+
+        def gone() -> bool:
+            family.update(record.left_over())
+            killed = record.kill_left_over()
+            return not (killed or record.alive() or any(lives(*each) for each in family.items()))
+
         try:
             if grace_s > 0:
                 signal_group(record, signal.SIGTERM)
@@ -195,12 +204,11 @@ class ProcessSupervisor:
                 if await _until(lambda: not record.alive(), grace_s):
                     await _until(lambda: not record.left_over(), deadline - time.monotonic())
             signal_group(record, signal.SIGKILL)
-            gone = await _until(lambda: record.kill_left_over() == 0 and not record.alive(),
-                                KILL_WITHIN)
+            ended = await _until(gone, KILL_WITHIN)
         except PermissionError as error:
             raise ActionFailed(f"{name} (pid {record.pid}) belongs to another user.", where=name,
                                hint="Stop it as that user.") from error
-        if not gone:
+        if not ended:
             raise ActionFailed(
                 f"{name} (pid {record.pid}) does not end, not even by SIGKILL.", where=name,
                 hint="It hangs in the kernel, most likely on a disk or a network filesystem.")

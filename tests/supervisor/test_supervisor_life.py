@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shlex
 import signal
 from pathlib import Path
 from types import SimpleNamespace as Host
@@ -13,6 +14,7 @@ from engine.config import Config, Process
 from engine.errors import ActionFailed, NotFound
 from engine.supervision import output
 from engine.supervision.supervisor import ProcessSupervisor, processes
+from tests.procedures.kit import running
 
 Known = dict[str, Process]
 NAME = "flights/champion"
@@ -102,6 +104,20 @@ async def test_what_it_started_ends_with_it(
     assert host.living(port) == []
 
 
+async def test_stop_waits_until_what_it_started_has_given_back_all_it_held(
+        supervisor: ProcessSupervisor, known: Known, host: Host, tmp_path: Path) -> None:
+    """Memory goes before sockets do: a large child still holds its port when its memory is gone."""
+    large = host.python("import signal; held = bytearray(200 << 20); print('up', flush=True); signal.pause()")
+    command = f"{shlex.join(large.command)} & echo $! > {tmp_path / 'child'}; wait"
+    known[NAME] = Process(command=["/bin/sh", "-c", command])
+    await supervisor.start(NAME)
+    assert host.eventually(lambda: "up\n" in supervisor.log(NAME).read_text())
+    child = int((tmp_path / "child").read_text())
+    assert running(child)
+    await supervisor.stop(NAME)
+    assert not running(child)
+
+
 async def test_what_a_dead_one_left_behind_is_ended_before_the_next_start(
         supervisor: ProcessSupervisor, known: Known, host: Host, tmp_path: Path) -> None:
     port, pids = host.free_port(), tmp_path / "pids"
@@ -126,6 +142,7 @@ async def test_its_environment_is_the_configs_over_a_scrubbed_one(
     monkeypatch.setenv("PYTHONPATH", "/tmp/evil")
     known[NAME] = Process(command=["/bin/sh", "-c", "env; pwd; echo '${HOME}'; exec sleep 600"],
                           env={"MODEL": "${HOME}/7", "TZ": "UTC"})
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
     await supervisor.start(NAME)
     assert host.eventually(lambda: "${HOME}\n" in supervisor.log(NAME).read_text())
     text = supervisor.log(NAME).read_text()
@@ -135,6 +152,16 @@ async def test_its_environment_is_the_configs_over_a_scrubbed_one(
     assert f"\n{tmp_path}\n" in text
     assert "hush" not in text
     assert "PYTHONPATH" not in text
+    assert "MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false\n" in text
+
+
+async def test_only_its_own_config_lets_it_unpickle_models(
+        supervisor: ProcessSupervisor, known: Known, host: Host) -> None:
+    known[NAME] = Process(command=["/bin/sh", "-c", "env; echo END; exec sleep 600"],
+                          env={"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "true"})
+    await supervisor.start(NAME)
+    assert host.eventually(lambda: "END\n" in supervisor.log(NAME).read_text())
+    assert "MLFLOW_ALLOW_PICKLE_DESERIALIZATION=true\n" in supervisor.log(NAME).read_text()
 
 
 async def test_stop_all_ends_every_process_of_the_home_also_those_gone_from_the_config(
@@ -186,6 +213,16 @@ def test_the_quoted_log_holds_no_control_sequences_and_no_earlier_lines(tmp_path
     assert "yesterday" not in text
     assert text.splitlines()[1:] == ["  red café \ufffd", "  last"]
     assert output.tail(tmp_path / "none.log").startswith("It wrote nothing")
+
+
+def test_of_a_stack_trace_the_exceptions_are_quoted_and_no_frames(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    trace = "Traceback (most recent call last):\n" + '  File "x.py", line 1\n    f()\n' * 30
+    log.write_text(f"loading\n{trace}Refused: no pickles\n  unless you say so\n\n{trace}Ended: 1\n")
+    assert output.tail(log).splitlines()[1:] == [
+        "  loading", "  Refused: no pickles", "    unless you say so", "  Ended: 1"]
+    log.write_text("x" * 100_000)
+    assert 4000 < len(output.tail(log)) < 5000
 
 
 def test_the_processes_of_a_config_are_named_by_service_and_process() -> None:
