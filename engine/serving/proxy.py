@@ -149,6 +149,9 @@ class Proxy:
         """The variant's answer, or the error that it stands for."""
         name = seen.variant
         headers = _passed_on(request.headers)
+        # A body without a type is bytes (RFC 9110, 8.3). MLflow's server refuses those as the
+        # caller's fault, but breaks where there is no type at all.
+        headers.setdefault("content-type", "application/octet-stream")
         headers[CORRELATION_HEADER] = seen.correlation
         headers["traceparent"] = seen.trace.traceparent
         if seen.trace.tracestate is not None:
@@ -172,7 +175,10 @@ class Proxy:
         failure = judge(response.status, content)
         if failure is not None:
             return self._failed(seen, failure)
-        return Reply(response.status, _returned(response.headers), content, "")
+        returned = _returned(response.headers)
+        if version is None and (known := self._variants[name].version) is not None:
+            returned[VERSION_HEADER] = known
+        return Reply(response.status, returned, content, "")
 
     async def _content(self, name: str, response: aiohttp.ClientResponse) -> bytes:
         limit = self._config.max_response_bytes

@@ -206,6 +206,25 @@ def test_a_variants_version_header_names_it_in_the_metrics_unless_it_is_no_versi
         assert gateway.metrics()[named] == 1
 
 
+def test_the_configs_version_is_named_where_a_variant_does_not_say_its_own(
+        home: Path, gateways: Callable[..., Gateway], variants: Variants) -> None:
+    variant = variants(lambda request: response(200, "{}"))
+    url = f"http://127.0.0.1:{variant.port}"
+    gateway = gateways(home, {"champion": {"url": url, "version": "4"}})
+    assert gateway.post().headers["x-opsdeck-model-version"] == "4"
+    variant.script = lambda request: OK
+    assert gateway.post().headers["x-opsdeck-model-version"] == "9"
+
+
+def test_a_body_without_a_type_is_passed_on_as_bytes(
+        scripted: tuple[Gateway, ScriptedVariant]) -> None:
+    gateway, variant = scripted
+    variant.script = lambda request: OK
+    variant.requests.clear()
+    call(gateway.port, "POST", "/invocations", b"{}", {})
+    assert b"content-type: application/octet-stream" in variant.requests[0].lower().split(b"\r\n")
+
+
 def test_a_variants_headers_reach_the_caller_but_it_cannot_speak_for_the_gateway(
         scripted: tuple[Gateway, ScriptedVariant]) -> None:
     gateway, variant = scripted

@@ -35,6 +35,38 @@ def test_each_answer_has_its_type(status: int, body: bytes, error_type: str | No
     assert (None if failure is None else failure.error_type) == error_type
 
 
+RAISED = ("Encountered an unexpected error while evaluating the model. Verify that the serialized "
+          "input Dataframe is compatible with the model for inference.")
+TRACE = ('Traceback (most recent call last):\n  File "x.py", line 1, in predict\n    return f(x)\n'
+         "           ^^^^\n")
+CHAIN = f"{TRACE}KeyError: 7\n\nThe above exception was the direct cause of the following:\n\n{TRACE}"
+
+
+@pytest.mark.parametrize(("trace", "error_type"), [
+    (TRACE + "ValueError: Input X contains NaN.\nLinearRegression does not accept it.\n\nhttps://x",
+     "invalid_input"),
+    (TRACE + "UnicodeDecodeError: x", "invalid_input"), (TRACE + "KeyError: 'UA'", "invalid_input"),
+    (TRACE + "onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument: [ONNXRuntimeError] : 2",
+     "invalid_input"),
+    (TRACE + "AttributeError: 'Tree' object has no attribute 'missing_go_to_left'", "model_error"),
+    (TRACE + "sklearn.exceptions.NotFittedError: fit it first\nindeed", "model_error"),
+    (TRACE + "AssertionError", "model_error"), (CHAIN + "lookup.Gone: no table", "model_error"),
+    (CHAIN + "numpy._core._exceptions._ArrayMemoryError: no 8 GiB\nleft", "out_of_memory"),
+    ("", "invalid_input"), ("no trace at all", "invalid_input"),
+])
+def test_what_a_model_raises_behind_mlflows_400_tells_a_bad_value_from_a_bad_model(
+        trace: str, error_type: str) -> None:
+    failure = judge(400, mlflow(RAISED, trace))
+    assert failure is not None and failure.error_type == error_type
+    assert "x.py" not in failure.message
+
+
+def test_what_mlflow_cannot_read_is_the_callers_fault_whatever_its_parser_raised() -> None:
+    trace = f"{TRACE}pandas.errors.EmptyDataError: No columns to parse from file"
+    assert judge(400, mlflow("Failed to parse input as a Pandas DataFrame.", trace)) == Failure(
+        "invalid_input", "Failed to parse input as a Pandas DataFrame.")
+
+
 @pytest.mark.parametrize("body", [
     mlflow("could not convert 'MemoryError: out of memory' to float"), b"out of memory",
     mlflow("x", "T\nValueError: could not convert string to float: 'MemoryError'"),
