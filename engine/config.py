@@ -5,6 +5,7 @@ Durations are seconds; see `engine.fields.seconds` for how they may be written.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,16 +19,29 @@ Signal = Literal["p50_ms", "p95_ms", "p99_ms", "error_ratio", "rps", "in_flight"
 
 
 class Engine(Model):
-    """How the engine runs. `group` owns the socket; `steps_user` runs a system engine's steps."""
+    """How the engine runs. `group` owns the socket; `steps_user` runs a system engine's steps.
+
+    `secret_env` names (globs) the variables of the engine's environment that an operator may give as
+    a secret, `env:NAME`; see `operators_variables`.
+    """
 
     group: str | None = None
     steps_user: str | None = None
+    secret_env: list[str] | None = None
     library: list[Path] = []
     scrape_interval: Duration = 1.0
     window: Duration = 60.0
     stale_after: Duration = 5.0
     history: Duration = 7 * 86400.0
     output_cap: int = Field(default=65536, ge=1024, description="bytes of a step's output the journal keeps")
+
+
+    def operators_variables(self, mode: Literal["single-user", "system"]) -> Sequence[str]:
+        """The globs that hold: unless it says so, a system engine's environment is not for operators,
+        while a single user's engine has nothing that its one operator could not read anyway."""
+        if self.secret_env is not None:
+            return self.secret_env
+        return ("*",) if mode == "single-user" else ()
 
 
 class Members(Model):

@@ -149,13 +149,13 @@ class Engine:
         if not caller.roles & {"operator", "admin"}:
             raise NotPermitted(f"{caller.user} may not start a run", hint="wanted: operator")
         document, text, name = await self._document(caller, request)
-        params = parameters(document, request.params, trusted="admin" in caller.roles)
+        variables = self._parts.config.engine.operators_variables(self._parts.home.mode)
+        params = parameters(document, request.params, trusted="admin" in caller.roles, variables=variables)
         data = self._created(document, text, name, params, request)
+        draft = begin(_draft(data, caller, self._executor.clock()), document)
+        self._preconditions(draft)
         if request.dry_run:
-            run = begin(_draft(data, caller, self._executor.clock()), document)
-            self._preconditions(run)
-            return await dry_run(self._executor, run, probe=request.probe)
-        self._preconditions(begin(_draft(data, caller, self._executor.clock()), document))
+            return await dry_run(self._executor, draft, probe=request.probe)
         id = await self._recorder.call(self._recorder.journal.new_run_id)
         live = await self._executor.create(id, document, actor_of(caller), data)
         self.changed(id)

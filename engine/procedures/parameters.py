@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from engine.api import wire
@@ -21,13 +22,14 @@ def wire_param(name: str, param: Param) -> wire.Param:
 
 
 def parameters(document: Document, given: Mapping[str, Any], *,
-               trusted: bool = False) -> dict[str, Any]:
+               trusted: bool = False, variables: Sequence[str] = ()) -> dict[str, Any]:
     """Every parameter's value, JSON-able, in the document's order; of a secret its reference.
 
     `given` holds texts (command line, form) or JSON values. What is not given takes its default, or
-    None. `trusted` callers (embedded, or with the role admin) may give a secret as `command:` or
-    `file:`, which the engine would run or read with its own rights; the document's own defaults
-    may always. Raises DocumentError with every problem at once, NotPermitted for such a secret.
+    None. A secret is read with the engine's own rights: others than `trusted` callers (embedded, or
+    with the role admin) may give only `env:NAME`, and only names that `variables` (globs) has; the
+    document's own defaults may be anything. Raises DocumentError with every problem at once,
+    NotPermitted for such a secret.
     """
     problems = [f"there is no parameter `{name}`\n  {did_you_mean(name, document.params)}"
                 for name in given if name not in document.params]
@@ -45,7 +47,8 @@ def parameters(document: Document, given: Mapping[str, Any], *,
             values[name] = parse_value(wire_param(name, param), param.default)
     if problems:
         raise DocumentError(f"the parameters of {document.id} do not fit", problems)
-    _refuse_engine_rights(document, given, values, trusted)
+    if not trusted:
+        _refuse_engine_rights(document, given, values, variables)
     return values
 
 
@@ -59,15 +62,22 @@ def _help(param: Param) -> str:
 
 
 def _refuse_engine_rights(document: Document, given: Mapping[str, Any], values: Mapping[str, Any],
-                          trusted: bool) -> None:
+                          variables: Sequence[str]) -> None:
     for name, param in document.params.items():
         value = values[name]
-        if (param.type == "secret" and name in given and not trusted and value is not None
-                and value != param.default and not value.startswith("env:")):
-            source = value.partition(":")[0]
+        if param.type != "secret" or name not in given or value is None or value == param.default:
+            continue
+        source, _, rest = value.partition(":")
+        if source != "env":
             raise NotPermitted(
                 f"`{name}` may not be given as a {source}: the engine would use its own rights",
                 hint="give env:NAME, or let an admin start the run")
+        if not any(fnmatchcase(rest, glob) for glob in variables):
+            raise NotPermitted(
+                f"`{name}` may not be given as env:{rest}: that variable of the engine is not one for "
+                "operators", where=f"the parameter {name} of {document.id}",
+                hint=f"an admin may add {rest} to `engine: secret_env:` in the engine's opsdeck.yaml, "
+                     "or start the run")
 
 
 def bind(document: Document, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -303,7 +303,8 @@ def test_config_example_checks_clean_and_show_says_where_each_value_is_from(tmp_
     assert command("config", "check", str(example)).returncode == 0
     shown = command("config", "show", home=tmp_path).stdout
     line = next(x for x in shown.splitlines() if x.startswith("engine.window "))
-    assert line.split()[1:] == ["60.0", f"{example}:10"]
+    written = next(n for n, x in enumerate(example.read_text().splitlines(), 1) if "  window:" in x)
+    assert line.split()[1:] == ["60.0", f"{example}:{written}"]
     assert json.loads(command("config", "show", "--json", home=tmp_path).stdout)["exists"]
     example.write_text("engin: {}\n")
     bad = command("config", "check", home=tmp_path)

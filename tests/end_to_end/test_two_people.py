@@ -33,6 +33,23 @@ steps:
     approvals: {min: 2, roles: [approver], not_initiator: true}
 """
 
+SECRET_DOCUMENT = """opsdeck: 1
+id: with-token
+title: A step with a token
+kind: runbook
+owner: tests
+reviewed: 2026-11-20
+review_every: 9999d
+params:
+  token: {type: secret, required: true}
+steps:
+  - id: act
+    title: Act
+    env: {TOKEN: "${{ params.token }}"}
+    shell: "printenv TOKEN | wc -c"
+    irreversible: test
+"""
+
 
 @pytest.fixture
 def system(users: dict[str, str]) -> Iterator[Path]:
@@ -42,8 +59,9 @@ def system(users: dict[str, str]) -> Iterator[Path]:
         home.path.mkdir(mode=0o711)
         (home.path / "runbooks").mkdir(mode=0o755)
         (home.path / "runbooks" / "big-step.yaml").write_text(DOCUMENT)
+        (home.path / "runbooks" / "with-token.yaml").write_text(SECRET_DOCUMENT)
         home.config.write_text(f"""
-engine: {{group: opsdeck-t-socket, steps_user: {users["out"]}}}
+engine: {{group: opsdeck-t-socket, steps_user: {users["out"]}, secret_env: [FOR_STEPS_*]}}
 roles:
   operator: {{groups: [opsdeck-t-oncall]}}
   approver: {{users: [{users["alice"]}, {users["bob"]}, {users["eve"]}]}}
@@ -51,7 +69,8 @@ roles:
         home.config.chmod(0o644)
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.end_to_end.system_engine", str(home.path)], cwd=ROOT,
-            stdout=subprocess.PIPE, text=True, env={**os.environ, "SECRET_OF_THE_ENGINE": "x"})
+            stdout=subprocess.PIPE, text=True, env={**os.environ, "SECRET_OF_THE_ENGINE": "x",
+                                                        "FOR_STEPS_TOKEN": "hunter2"})
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         yield home.socket
         process.terminate()
@@ -91,3 +110,21 @@ def test_nobody_runs_a_document_of_their_own_on_a_system_engine(system: Path,
     refused = ask(system, "POST", "/v1/runs", {"procedure": "mine.yaml", "document": own},
                   user=users["alice"])
     assert refused["status"] == 403 and "admin" in str(refused["body"])
+
+
+def test_an_operator_cannot_have_the_engines_own_variables_read_into_a_step(
+        system: Path, users: dict[str, str]) -> None:
+    alice = users["alice"]
+
+    def start(reference: str) -> dict[str, Any]:
+        return ask(system, "POST", "/v1/runs", {"procedure": "with-token", "params": {
+            "token": reference}}, user=alice)
+
+    refused = start("env:SECRET_OF_THE_ENGINE")
+    assert refused["status"] == 403
+    assert "add SECRET_OF_THE_ENGINE to `engine: secret_env:`" in refused["body"]["hint"]
+    assert start("env:FOR_STEPS_TOKEN")["status"] == 200
+    end = time.monotonic() + 20
+    while show(system, alice)["ended"] is None:
+        assert time.monotonic() < end
+    assert show(system, alice)["steps"][0]["stdout"].strip() == "8"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from engine.api import wire
 from engine.api.params import check_value, parse_value
+from engine.config import Engine
 from engine.errors import DocumentError, NotPermitted
 from engine.procedures.document import Document
 from engine.procedures.library import bind, parameters
@@ -58,11 +59,38 @@ def test_a_secret_that_would_use_the_engines_rights_wants_a_trusted_caller(
             parameters(document, {"service": "a", "token": reference})
         given_ = parameters(document, {"service": "a", "token": reference}, trusted=True)
         assert given_["token"] == reference
-    assert parameters(document, {"service": "a", "token": "env:TOKEN"})["token"] == "env:TOKEN"
+
+
+def test_an_operator_names_only_the_variables_that_are_for_operators(document: Document) -> None:
+    chosen = {"service": "a", "token": "env:DEPLOY_TOKEN"}
+    assert parameters(document, chosen, variables=["X", "DEPLOY_*"])["token"] == "env:DEPLOY_TOKEN"
+    for name in ("AWS_SECRET_ACCESS_KEY", "MY_DEPLOY_TOKEN", "deploy_token"):
+        with pytest.raises(NotPermitted) as error:
+            parameters(document, {"service": "a", "token": f"env:{name}"}, variables=["DEPLOY_*"])
+        assert f"add {name} to `engine: secret_env:`" in str(error.value.hint)
+        assert error.value.where == f"the parameter token of {document.id}"
+    assert parameters(document, chosen, trusted=True)["token"] == "env:DEPLOY_TOKEN"
+
+
+def test_a_documents_own_default_may_name_any_variable() -> None:
+    document = check(GOOD.replace("{type: secret, required: false}", '{type: secret, default: "env:OWN"}'))
+    assert document.document is not None
+    assert parameters(document.document, {"service": "a", "token": "env:OWN"})["token"] == "env:OWN"
+    assert parameters(document.document, {"service": "a"})["token"] == "env:OWN"
+
+
+def test_unless_the_config_says_so_only_a_single_users_engine_gives_its_variables() -> None:
+    assert list(Engine().operators_variables("single-user")) == ["*"]
+    assert list(Engine().operators_variables("system")) == []
+    for names in ([], ["DEPLOY_*"]):
+        engine = Engine(secret_env=names)
+        assert engine.operators_variables("single-user") == names
+        assert engine.operators_variables("system") == names
 
 
 def test_expressions_see_a_secret_as_a_reference_object(document: Document) -> None:
-    names = bind(document, parameters(document, {"service": "a", "token": "env:TOKEN"}))
+    names = bind(document, parameters(document, {"service": "a", "token": "env:TOKEN"},
+                                      trusted=True))
     assert names["token"] == SecretRef("env:TOKEN") and names["service"] == "a"
     assert bind(document, parameters(document, {"service": "a"}))["token"] is None
 
