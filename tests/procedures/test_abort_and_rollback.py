@@ -11,7 +11,8 @@ import pytest
 from engine.errors import Conflict
 from engine.procedures import output, processes
 from engine.procedures.attempts import Performer
-from tests.procedures.kit import BOB, kit, running, states, step
+from engine.procedures.executor import Live
+from tests.procedures.kit import BOB, Kit, kit, running, states, step
 
 STUBBORN = """
 - id: a
@@ -32,6 +33,37 @@ async def test_a_second_abort_does_not_lose_the_first(tmp_path: Path) -> None:
         await first
         view = await k.ended(live)
     assert view.state == "aborted" and not running((tmp_path / "pid").read_text().strip())
+
+
+async def test_a_second_abort_does_not_cut_short_the_cleaning_up_that_the_first_one_began(
+        tmp_path: Path) -> None:
+    told, go, clean = tmp_path / "told", tmp_path / "go", tmp_path / "clean"
+    async with kit(tmp_path) as k:
+        live = await k.start(f"""
+            - id: a
+              title: A
+              irreversible: t
+              timeout: 60s
+              shell: "trap 'touch {told}; until [ -e {go} ]; do sleep 0.02; done; touch {clean}; exit' TERM;
+                echo $$ > {tmp_path}/pid; while :; do sleep 0.1; done"
+            """)
+        await k.until(live, lambda v: (tmp_path / "pid").exists())
+        first = asyncio.create_task(k.act(live, "abort"))
+        await k.until(live, lambda v: told.exists())
+        second = asyncio.create_task(k.act(live, "abort"))
+        async with asyncio.timeout(20):
+            while await aborts(k, live) < 2:
+                await asyncio.sleep(0.01)
+        go.touch()
+        await asyncio.gather(first, second)
+        view = await k.ended(live)
+    assert view.state == "aborted" and clean.exists()
+
+
+async def aborts(k: Kit, live: Live) -> int:
+    """How often an abort of this run is in the journal."""
+    events = await k.recorder.call(k.journal.read, live.progress.id)
+    return sum(event.kind == "run.abort" for event in events)
 
 
 async def test_an_abort_while_a_timeout_ends_the_step_still_ends_it(tmp_path: Path) -> None:
