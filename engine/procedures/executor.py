@@ -23,7 +23,7 @@ from engine.procedures.actions import Registry
 from engine.procedures.attempts import Outcome, Performer
 from engine.procedures.document import Document
 from engine.procedures.planning import Planner, provisional
-from engine.procedures.recorder import Recorder
+from engine.procedures.recorder import Recorder, to_the_end
 from engine.procedures.run import RunProgress, StepRun, begin
 
 log = logging.getLogger("opsdeck")
@@ -77,6 +77,9 @@ class Executor:
     async def create(self, id: str, document: Document, actor: Actor,
                      data: dict[str, Any]) -> Live:
         """Record `run.created` together with what follows at once, and drive the run."""
+        return await to_the_end(self._create(id, document, actor, data))
+
+    async def _create(self, id: str, document: Document, actor: Actor, data: dict[str, Any]) -> Live:
         first = self.planner.event(id, "run.created", actor, **data)
         live = Live(begin(provisional(first, 1), document),
                     {"yes": data["yes"], "confirm": data["confirm"]})
@@ -100,7 +103,7 @@ class Executor:
             if live.due is not None and self.clock() >= live.due:
                 try:
                     async with live.lock:
-                        await self._advance(live, [])
+                        await to_the_end(self._advance(live, []))
                     live.problem = None
                 except FenceLost as error:
                     self.lost(str(error))
@@ -123,13 +126,18 @@ class Executor:
     async def commit(self, live: Live, events: Sequence[NewEvent]) -> None:
         """Record what a person did, with what follows from it. The caller holds no lock."""
         async with live.lock:
-            await self._advance(live, events)
-        live.wake.set()
+            await self.advance(live, events)
 
     async def advance(self, live: Live, events: Sequence[NewEvent]) -> None:
-        """As `commit`, for a caller that holds the run's lock."""
-        await self._advance(live, events)
-        live.wake.set()
+        """As `commit`, for a caller that holds the run's lock.
+
+        A caller that is cancelled meanwhile hears of it only after the commit and all that follows.
+        """
+        async def whole() -> None:
+            await self._advance(live, events)
+            live.wake.set()
+
+        await to_the_end(whole())
 
     async def _advance(self, live: Live, first: Sequence[NewEvent]) -> None:
         """Commit `first` and everything `decide` adds to it, and note when time brings more."""
@@ -160,7 +168,8 @@ class Executor:
         live.progress = state
 
     def _launch(self, live: Live, steps: Sequence[str]) -> None:
-        for id in steps:
+        """Start what was committed; an engine that closes leaves that to the next one."""
+        for id in steps if not self.performer.closing else ():
             live.tasks[id] = self.watched(live, self._attempt(live, live.progress.steps[id]), id)
 
     def watched(self, live: Live, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

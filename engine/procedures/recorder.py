@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from engine.journal.events import Event, NewEvent
 from engine.journal.journal import Journal, RunRow
 
+log = logging.getLogger("opsdeck")
 T = TypeVar("T")
+
+
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Await work that must not be cut short: a cancellation is raised only once the work has ended.
+
+    A commit goes on in its thread whatever is cancelled; what follows from it has to follow, and
+    locks held round it have to stay held until then.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({task})
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("cancelled, and so nobody was told: %s", error)
+        raise
 
 
 class Recorder:
