@@ -115,7 +115,8 @@ class Executor:
             if not self._finished(live):
                 timeout = None if live.due is None else max(0.0, live.due - self.clock())
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(live.wake.wait(), timeout)
+                    async with asyncio.timeout(timeout):  # wait_for forgets a cancel that comes with a wake
+                        await live.wake.wait()
         self.on_ended(live)
         self.changed(live)
 

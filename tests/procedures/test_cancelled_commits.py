@@ -110,3 +110,20 @@ async def test_a_cancelled_verb_whose_commit_fails_changes_nothing(tmp_path: Pat
         k.recorder.append = append  # type: ignore[method-assign]
         await k.act(live, "answer", step="ask", text="yes")
         assert (await k.ended(live)).state == "done"
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_an_engine_closes_at_whatever_moment_a_run_wakes_up(tmp_path: Path, turns: int) -> None:
+    """Each turn of the loop is another place at which the cancellation meets the wake."""
+    async with kit(tmp_path) as k:
+        live = await k.start(STEPS.format(mark=tmp_path / "mark"), head="review_every: 9999d")
+        await k.waiting(live, "ask")
+        live.due = k.executor.clock() + 3600.0
+        live.wake.set()
+        await asyncio.sleep(0.05)  # the driver waits again, now with a time to wake up at
+        live.wake.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await k.executor.close()
+        assert live.driver is not None and live.driver.cancelled()
