@@ -35,6 +35,9 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         ("resume", "engine.cli.verbs", "go on with a paused run"),
         ("abort", "engine.cli.verbs", "stop a run, or stop it and undo"),
     )),
+    ("Roll out", (
+        ("judge", "engine.cli.judge", "judge a canary's counts beside the baseline's"),
+    )),
     ("Set up", (
         ("engine", "engine.cli.engine_", "start, stop and look at the engine"),
         ("config", "engine.cli.config", "an example, a check, and the values that hold"),

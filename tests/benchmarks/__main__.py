@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.benchmarks.figure import Figure
 
-MODULES = ("commands", "steps", "journal", "gateway", "flavours", "collector", "console", "demo")
+MODULES = ("commands", "steps", "journal", "gateway", "flavours", "collector", "console", "demo", "judge")
 
 
 def row(figure: Figure) -> str:
