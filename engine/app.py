@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,9 @@ from engine.procedures.library import Library, directories
 from engine.procedures.recorder import Recorder
 from engine.procedures.recovery import auto_answers, fold
 from engine.procedures.run import StepRun
+from engine.procedures.starting import Starter
 from engine.procedures.verbs import Verbs
+from engine.reloading import Reloader
 from engine.rollout.traffic.gateway import GatewayRouter
 from engine.supervision import ProcessSupervisor, processes
 
@@ -45,10 +47,12 @@ KEEP_RUNS_S = 30 * 86400.0
 
 @dataclass(frozen=True)
 class EngineApp:
-    """An open engine: what the daemon serves, and what it must know to tell people from steps."""
+    """An open engine: what the daemon serves, what it must know to tell people from steps, and how it
+    hears of each config that replaces another."""
 
     backend: Backend
     sessions: Callable[[], set[int]]
+    follow_config: Callable[[Callable[[Config], None]], None]
 
 
 def registry() -> Registry:
@@ -93,15 +97,17 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
 
     collector = Collector(config, history, clock=time.time, on_event=pager.on_event,
                           on_tick=changed, firing=await _firing(recorder))
-    context = _contexts(home, config, collector)
-    performer = Performer(home.path, config, actions, context, system=home.mode == "system")
+    contexts = _Contexts(home, config, collector)
+    performer = Performer(home.path, config, actions, contexts.make, system=home.mode == "system")
     executor = Executor(recorder, performer, actions, config, home.path, clock=time.time,
                         on_change=changed)
     emergency = Emergency.open(home.path / "emergency.journal")
     executor.on_caught_up = emergency.clear
     verbs = Verbs(executor, emergency, page=pager.break_glass)
     library = Library(directories(config, home.path), actions, system=home.mode == "system")
-    core = Engine(Parts(home, config, executor, verbs, library, collector, history,
+    reloader = Reloader(home, config, recorder, clock=time.time)
+    starter = Starter(executor, library, mode=home.mode)
+    core = Engine(Parts(home, reloader, executor, starter, verbs, library, collector, history,
                         verify=lambda: _verified(home)))
     executor.on_ended = core.ended
     await _note(recorder, "engine.started", version=engine.__version__, mode=home.mode,
@@ -109,18 +115,29 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
     await _catch_up(recorder, emergency)
     await _recover(recorder, executor)
     await core.load_recent()
-    watching = [asyncio.create_task(_rotating(recorder), name="rotation")]
-    if config.services:
-        watching.append(asyncio.create_task(collector.run(), name="collector"))
-    for task in watching:
-        task.add_done_callback(core.part_ended)
+    watching: dict[str, asyncio.Task[None]] = {}
+
+    def watch(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if name not in watching:
+            watching[name] = asyncio.create_task(work(), name=name)
+            watching[name].add_done_callback(core.part_ended)
+
+    def collect(config: Config) -> None:
+        if config.services:
+            watch("collector", collector.run)
+
+    watch("rotation", lambda: _rotating(recorder))
+    collect(config)
+    for adopt in (pager.use_config, contexts.use_config, executor.use_config, collector.use_config, collect,
+                  lambda config: library.look_in(directories(config, home.path))):
+        reloader.follow(adopt)
     try:
-        yield EngineApp(core, performer.sessions)
+        yield EngineApp(core, performer.sessions, reloader.follow)
     finally:
         core.state = "draining"
-        for task in watching:
+        for task in watching.values():
             task.cancel()
-        await asyncio.gather(*watching, return_exceptions=True)
+        await asyncio.gather(*watching.values(), return_exceptions=True)
         await executor.close()
         await pager.close()
         await history.close()
@@ -129,19 +146,28 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
         emergency.close()
 
 
-def _contexts(home: Home, config: Config, collector: Collector) -> Callable[..., Context]:
-    router = GatewayRouter({name: service.gateway.admin for name, service in config.services.items()
-                            if service.gateway is not None})
-    supervisor = ProcessSupervisor(home.path, processes(config))
+class _Contexts:
+    """Makes what an attempt may reach. One that was made stays as it is, whatever config follows."""
 
-    def make(run: str, step: StepRun, secrets: Mapping[str, str],
+    def __init__(self, home: Home, config: Config, collector: Collector) -> None:
+        self._home = home
+        self._collector = collector
+        self.use_config(config)
+
+    def use_config(self, config: Config) -> None:
+        """Reach the gateways and processes of another config from the next attempt on."""
+        self._config = config
+        self._router = GatewayRouter({
+            name: service.gateway.admin for name, service in config.services.items()
+            if service.gateway is not None})
+        self._supervisor = ProcessSupervisor(self._home.path, processes(config))
+
+    def make(self, run: str, step: StepRun, secrets: Mapping[str, str],
              write: Callable[[str], None]) -> Context:
-        extra: dict[str, Any] = {"config": config}
-        return Context(run=run, step=step.id, attempt=step.attempt, router=router,
-                       supervisor=supervisor, signals=collector, secrets=secrets, log=write,
-                       clock=time.time, sleep=asyncio.sleep, extra=extra)
-
-    return make
+        return Context(run=run, step=step.id, attempt=step.attempt, router=self._router,
+                       supervisor=self._supervisor, signals=self._collector, secrets=secrets,
+                       log=write, clock=time.time, sleep=asyncio.sleep,
+                       extra={"config": self._config})
 
 
 async def _note(recorder: Recorder, kind: str, **data: Any) -> None:

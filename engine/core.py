@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
-import hashlib
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -15,22 +13,21 @@ from typing import Any
 import engine
 from engine.api import wire
 from engine.api.backend import AuditVerdict, Caller, Handover, OutputChunk, Verb
-from engine.config import Config
 from engine.errors import NotFound, NotPermitted, OpsdeckError, UsageError
 from engine.home import Home
 from engine.journal.events import ENGINE, Event
 from engine.journal.journal import RunRow, Verdict
 from engine.monitoring.collector import Collector
 from engine.monitoring.history import History
-from engine.procedures import expressions, output, rendering
-from engine.procedures.document import Document
-from engine.procedures.dry_run import dry_run
+from engine.procedures import output
 from engine.procedures.executor import Executor, Live
-from engine.procedures.library import Library, parameters, review
+from engine.procedures.library import Library
 from engine.procedures.recovery import fold
-from engine.procedures.run import RunProgress, begin
+from engine.procedures.run import RunProgress
+from engine.procedures.starting import Starter
 from engine.procedures.verbs import Verbs, actor_of
 from engine.procedures.views import run_view, summary
+from engine.reloading import Reloader
 from engine.timeline import wire_event
 from engine.waiting import waiting
 
@@ -47,8 +44,9 @@ class Parts:
     """What the composition root puts together."""
 
     home: Home
-    config: Config
+    reloader: Reloader
     executor: Executor
+    starter: Starter
     verbs: Verbs
     library: Library
     collector: Collector
@@ -99,7 +97,8 @@ class Engine:
         return wire.EngineInfo(
             pid=os.getpid(), socket=str(home.socket), version=engine.__version__, state=state,
             protocol=wire.PROTOCOL, at=self._executor.clock(), home=str(home.path), mode=home.mode,
-            user=caller.user, roles=sorted(caller.roles), problem=problem)
+            user=caller.user, roles=sorted(caller.roles), problem=problem,
+            config_problem=self._parts.reloader.problem, restart=self._parts.reloader.restart)
 
     def _services(self) -> list[wire.Service]:
         services = self._parts.collector.services()
@@ -137,63 +136,20 @@ class Engine:
                 await watcher.wait()
 
     async def history(self, service: str, seconds: float, points: int) -> wire.Series:
-        if service not in self._parts.config.services:
+        services = self._parts.reloader.config.services
+        if service not in services:
             raise NotFound(f"there is no service {service}",
-                           hint="services: " + ", ".join(sorted(self._parts.config.services)))
+                           hint="services: " + ", ".join(sorted(services)))
         return await self._parts.history.read(service, seconds, points)
 
     async def library(self) -> list[wire.Procedure]:
         return await asyncio.to_thread(self._parts.library.entries)
 
     async def start_run(self, caller: Caller, request: wire.StartRun) -> wire.RunView:
-        if not caller.roles & {"operator", "admin"}:
-            raise NotPermitted(f"{caller.user} may not start a run", hint="wanted: operator")
-        document, text, name = await self._document(caller, request)
-        variables = self._parts.config.engine.operators_variables(self._parts.home.mode)
-        params = parameters(document, request.params, trusted="admin" in caller.roles, variables=variables)
-        data = self._created(document, text, name, params, request)
-        draft = begin(_draft(data, caller, self._executor.clock()), document)
-        self._preconditions(draft)
-        if request.dry_run:
-            return await dry_run(self._executor, draft, probe=request.probe)
-        id = await self._recorder.call(self._recorder.journal.new_run_id)
-        live = await self._executor.create(id, document, actor_of(caller), data)
-        self.changed(id)
-        return await run_view(self._executor, live.progress, live)
-
-    async def _document(self, caller: Caller, request: wire.StartRun
-                        ) -> tuple[Document, str, str]:
-        if request.document is None:
-            entry = await asyncio.to_thread(self._parts.library.get, request.procedure)
-            return entry.document, entry.text, str(entry.path)
-        if "admin" not in caller.roles:
-            raise NotPermitted(f"{caller.user} may not run a document by its path",
-                               hint="the engine runs the library's procedures; a path needs the "
-                                    "role admin, or run it with --embedded")
-        from engine.procedures.check import parse
-
-        return (parse(request.document, request.procedure, self._executor.registry),
-                request.document, request.procedure)
-
-    def _created(self, document: Document, text: str, name: str, params: dict[str, Any],
-                 request: wire.StartRun) -> dict[str, Any]:
-        today = dt.datetime.fromtimestamp(self._executor.clock(), dt.UTC).date()
-        service = params.get("service")
-        return {"procedure": document.id, "title": document.title, "document": text,
-                "document_sha256": hashlib.sha256(text.encode()).hexdigest(), "path": name,
-                "params": params, "service": service if isinstance(service, str) else None,
-                "unisolated": self._parts.home.mode == "single-user",
-                "review": review(document, today), "steps": len(document.steps),
-                "yes": request.yes, "confirm": request.confirm}
-
-    def _preconditions(self, run: RunProgress) -> None:
-        names = rendering.context(run, self._executor.home)
-        for wanted in run.document.preconditions:
-            where = f"{run.document.id}: precondition {wanted.check}"
-            if not expressions.truth(wanted.check, names, where):
-                message = expressions.render(wanted.message, names, where)
-                raise UsageError(f"{run.document.id} cannot start: {message}",
-                                 hint=f"it wants {wanted.check}")
+        view = await self._parts.starter.start(caller, request)
+        if not view.dry_run:
+            self.changed(view.id)
+        return view
 
     async def runs(self, states: Sequence[str] | None, limit: int) -> list[wire.RunSummary]:
         rows = await self._recorder.call(self._recorder.journal.runs, None, max(limit, 1))
@@ -311,6 +267,15 @@ class Engine:
         event = self._executor.planner.event(ENGINE, "journal.sealed", actor_of(caller), reason=reason)
         return wire_event(await self._recorder.call(self._recorder.journal.seal, event))
 
+    async def reload(self, caller: Caller) -> wire.Reloaded:
+        if "admin" not in caller.roles:
+            raise NotPermitted(f"{caller.user} may not reload the config", hint="wanted: admin")
+        try:
+            return await self._parts.reloader.reload(
+                actor_of(caller), lambda: sorted((r.progress.id for r in self._unfinished()), key=int))
+        finally:
+            self.changed()
+
     async def handover(self) -> Handover:
         now = self._executor.clock()
         services = self._services()
@@ -332,12 +297,6 @@ class Engine:
         rows = await self._recorder.call(self._recorder.journal.runs, None, RECENT)
         for row in rows:
             await self._summary(row)
-
-
-def _draft(data: dict[str, Any], caller: Caller, now: float) -> Event:
-    """The event `run.created` would be, for what must be known before there is a run."""
-    return Event(seq=0, run="draft", n=0, at=now, kind="run.created", actor=actor_of(caller),
-                 step=None, attempt=None, data=data, prev="", hash="")
 
 
 def _ended_summary(row: RunRow, events: Sequence[Event]) -> wire.RunSummary:

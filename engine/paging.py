@@ -32,6 +32,10 @@ class Pager:
         self._tasks: set[asyncio.Task[None]] = set()
         self._sent: dict[tuple[str, str], float] = {}
 
+    def use_config(self, config: Config) -> None:
+        """Send by another config from now on."""
+        self._config = config
+
     def on_event(self, kind: str, data: dict[str, Any]) -> None:
         """An event of the collector: `alert.fired`, `alert.cleared`, `target.stale` …"""
         self._spawn(self._tell(kind, data))

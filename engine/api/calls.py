@@ -154,6 +154,10 @@ def seal(reason: str) -> Call[Sealed]:
     return Call("POST", "/v1/audit/seal", Sealed, Seal(reason), patience=AUDIT_PATIENCE)
 
 
+def reload() -> Call[wire.Reloaded]:
+    return Call("POST", "/v1/engine/reload", wire.Reloaded)
+
+
 def handover() -> Call[Handover]:
     return Call("GET", "/v1/handover", Handover)
 

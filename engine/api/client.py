@@ -83,6 +83,9 @@ class AsyncClient:
     async def seal(self, reason: str) -> wire.Event:
         return (await self._ask(calls.seal(reason))).event
 
+    async def reload(self) -> wire.Reloaded:
+        return await self._ask(calls.reload())
+
     async def handover(self) -> Handover:
         return await self._ask(calls.handover())
 

@@ -99,6 +99,9 @@ class Client:
     def seal(self, reason: str) -> wire.Event:
         return self._ask(calls.seal(reason)).event
 
+    def reload(self) -> wire.Reloaded:
+        return self._ask(calls.reload())
+
     def handover(self) -> Handover:
         return self._ask(calls.handover())
 

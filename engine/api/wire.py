@@ -20,7 +20,11 @@ GateKind = Literal["confirm", "typed", "approval", "answer", "settle", "failed"]
 
 
 class EngineInfo(msgspec.Struct, omit_defaults=False):
-    """`GET /v1/engine`: who answers, and who the kernel says is asking."""
+    """`GET /v1/engine`: who answers, and who the kernel says is asking.
+
+    `config_problem`: why the config that was read last does not hold; `restart`: the keys of the
+    config that wait for a restart.
+    """
 
     pid: int
     socket: str
@@ -33,6 +37,21 @@ class EngineInfo(msgspec.Struct, omit_defaults=False):
     user: str
     roles: list[str]
     problem: str | None = None
+    config_problem: str | None = None
+    restart: list[str] = []
+
+
+class Reloaded(msgspec.Struct):
+    """`POST /v1/engine/reload`: the config that was read holds now, but for `restart`.
+
+    `changed` and `restart` are keys such as services.flights; `runs` keep the policy they began with.
+    """
+
+    at: float
+    text: str
+    changed: list[str]
+    restart: list[str]
+    runs: list[str] = []
 
 
 class Variant(msgspec.Struct):

@@ -17,7 +17,7 @@ EXAMPLE = "example:\n  opsdeck engine start && opsdeck engine status --json"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLE
-    verbs = parser.add_subparsers(dest="what", metavar="serve|start|stop|status|unit",
+    verbs = parser.add_subparsers(dest="what", metavar="serve|start|stop|status|reload|unit",
                                   required=True)
     serve = verbs.add_parser("serve", help="be the engine, in this process, until SIGTERM")
     serve.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)
@@ -31,6 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     stop.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
     status = verbs.add_parser("status", help="whether it runs; exit 7 if it does not")
     status.add_argument("--json", action="store_true")
+    reload = verbs.add_parser("reload", help="read its config again; runs go on, and a config with "
+                                             "problems changes nothing (admin)")
+    reload.add_argument("--json", action="store_true")
     verbs.add_parser("unit", help="print the systemd unit of a system engine")
 
 
@@ -41,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
         return _start(args.home, args.timeout, json=args.json)
     if args.what == "stop":
         return _stop(args.home, args.timeout, force=args.force)
+    if args.what == "reload":
+        return _reload(args.home, json=args.json)
     return _status(args.home, json=args.json) if args.what == "status" else _unit()
 
 
@@ -117,7 +122,7 @@ def _stop(home: Home, timeout: float, *, force: bool) -> int:
 
 
 def _status(home: Home, *, json: bool) -> int:
-    from engine.cli.text import emit
+    from engine.cli.text import emit, plain
     from engine.daemon.lifecycle import status
 
     found = status(home)
@@ -129,7 +134,24 @@ def _status(home: Home, *, json: bool) -> int:
         version = f", version {found['version']}" if found["version"] else ""
         print(f"the engine is {found['state']}: pid {found['pid']}, socket {found['socket']}"
               f"{version}")
+        for line in (found.get("problem"), found.get("config_problem")):
+            if line:
+                print(plain(f"  {line}"))
+        if restart := found.get("restart"):
+            print(plain(f"  written in the config, and needs a restart: {', '.join(restart)}"))
     return 0 if found["version"] else EngineUnreachable.exit_code
+
+
+def _reload(home: Home, *, json: bool) -> int:
+    from engine.api.light import connect
+    from engine.cli.text import emit, plain, say
+
+    done = connect(home).reload()
+    if json:
+        emit(done)
+    else:
+        say([plain(line) for line in done.text.split("; ")])
+    return 0
 
 
 def _unit() -> int:

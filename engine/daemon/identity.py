@@ -85,6 +85,10 @@ class Gatekeeper:
     clock: Callable[[], float] = time.monotonic
     _known: dict[int, tuple[float, User]] = field(default_factory=dict)
 
+    def use_config(self, config: Config) -> None:
+        """Judge by the roles and the policy of another config from now on."""
+        self.config = config
+
     def caller(self, peer: Peer) -> Caller:
         """Who a connection belongs to. May block on the user database: call it in a thread."""
         known = self._known.get(peer.uid)

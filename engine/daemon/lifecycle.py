@@ -206,11 +206,15 @@ def _ended(handle: int, timeout: float) -> bool:
 
 
 def status(home: Home) -> dict[str, Any]:
-    """`{"pid", "socket", "version", "state"}`; state is `stopped` when nothing runs or answers."""
+    """`{"pid", "socket", "version", "state"}`; state is `stopped` when nothing runs or answers.
+
+    With `problem`, `config_problem` and `restart` (see `wire.EngineInfo`) where there is any.
+    """
     if answers(home.socket):
         info = connect(home).engine()
+        more = {"problem": info.problem, "config_problem": info.config_problem, "restart": info.restart}
         return {"pid": info.pid, "socket": info.socket, "version": info.version,
-                "state": info.state}
+                "state": info.state, **{name: value for name, value in more.items() if value}}
     process = recorded(home)
     return {"pid": process.pid if process else None, "socket": str(home.socket), "version": None,
             "state": "starting" if process else "stopped"}

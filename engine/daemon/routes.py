@@ -8,7 +8,7 @@
     GET  /v1/events?limit&before  /v1/audit/verify                                  viewer
     POST /v1/runs                           operator; with a `document`, admin
     POST /v1/runs/{id}/{verb}               see `identity.VERB_ROLES`
-    POST /v1/audit/seal                     admin
+    POST /v1/audit/seal  /v1/engine/reload  admin
 
 The fields of `wire.Act` that a verb wants (and may have):
 
@@ -79,6 +79,7 @@ class Api:
                   for path, handler in get.items()),
                 Route("/v1/runs", self._answering(self.start_run), methods=["POST"]),
                 Route("/v1/audit/seal", self._answering(self.seal), methods=["POST"]),
+                Route("/v1/engine/reload", self._answering(self.reload), methods=["POST"]),
                 Route("/v1/runs/{id}/{verb}", self._answering(self.act), methods=["POST"])]
 
     def _answering(self, handler: Callable[[Request, Caller], Awaitable[Any]]
@@ -185,6 +186,10 @@ class Api:
         if not wanted.reason.strip():
             raise UsageError("a seal wants a reason that says what was found")
         return Sealed(self._clock(), await self._backend.seal(caller, wanted.reason))
+
+    async def reload(self, request: Request, caller: Caller) -> wire.Reloaded:
+        self._gate.needs(caller, "admin", to="reload the config")
+        return await self._backend.reload(caller)
 
 
 def _check_fields(verb: Verb, act: wire.Act) -> None:

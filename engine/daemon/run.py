@@ -11,24 +11,29 @@ from contextlib import AbstractAsyncContextManager, suppress
 from typing import Protocol
 
 import engine
-from engine.api.backend import Backend
+from engine.api.backend import Backend, Caller
 from engine.config import Config
 from engine.daemon import lifecycle, privileges, sockets
-from engine.daemon.identity import Gatekeeper, steps_uid
+from engine.daemon.identity import EVERY_ROLE, Gatekeeper, steps_uid
 from engine.daemon.notify import notify
 from engine.daemon.server import Server
+from engine.errors import OpsdeckError
 from engine.home import Home, prepare
 from engine.journal.lease import take
 
 log = logging.getLogger("opsdeck.engine")
+ENGINE_USER = "engine"
 
 
 class EngineApp(Protocol):
-    """An opened engine: what it offers, and the sessions of the steps that run in it now."""
+    """An opened engine: what it offers, the sessions of the steps that run in it now, its config."""
 
     @property
     def backend(self) -> Backend: ...
     def sessions(self) -> Collection[int]: ...
+    def follow_config(self, adopt: Callable[[Config], None], /) -> None:
+        """Have `adopt` called with every config that replaces the one before."""
+        ...
 
 
 OpenEngine = Callable[[Home, Config], AbstractAsyncContextManager[EngineApp]]
@@ -40,7 +45,7 @@ async def serve(home: Home, config: Config, open_engine: OpenEngine, *,
 
     Raises HomeBusy when another process is it, or what kept it from starting. On SIGTERM it accepts
     nothing more, ends the streams, lets the requests under way finish and shuts the backend down.
-    SIGHUP is ignored: a lost terminal stops nothing.
+    On SIGHUP it reads its config again; a lost terminal stops nothing.
     """
     prepare(home)
     if home.mode == "system":
@@ -48,11 +53,18 @@ async def serve(home: Home, config: Config, open_engine: OpenEngine, *,
     uid_of_steps = steps_uid(config)
     with take(home.lock, engine="opsdeck engine serve"):
         lifecycle.write_record(home, engine.__version__)
-        stopping = _on_signals()
+        stopping, told = _on_signals()
         try:
             async with open_engine(home, config) as app:
                 gatekeeper = Gatekeeper(home, config, app.sessions, steps_uid=uid_of_steps)
-                await _serve(home, config, Server(app.backend, gatekeeper), stopping, ready)
+                app.follow_config(gatekeeper.use_config)
+                reloading = asyncio.create_task(_reload_when(told, app.backend))
+                try:
+                    await _serve(home, config, Server(app.backend, gatekeeper), stopping, ready)
+                finally:
+                    reloading.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await reloading
         finally:
             home.record.unlink(missing_ok=True)
             log.info("engine ended")
@@ -85,11 +97,25 @@ async def _serve(home: Home, config: Config, server: Server, stopping: asyncio.E
         listener.close()
 
 
-def _on_signals() -> asyncio.Event:
-    """An event that SIGTERM or SIGINT sets; SIGHUP is ignored."""
-    stopping = asyncio.Event()
+async def _reload_when(told: asyncio.Event, backend: Backend) -> None:
+    """Reload the config at each SIGHUP, which only root and the engine's own user can send."""
+    caller = Caller(ENGINE_USER, os.geteuid(), os.getpid(), EVERY_ROLE, "SIGHUP")
+    while True:
+        await told.wait()
+        told.clear()
+        try:
+            said = (await backend.reload(caller)).text
+        except OpsdeckError as error:
+            said = f"the config was not reloaded: {error.message}"
+            log.warning("%s", said)
+        notify(f"STATUS={said}")
+
+
+def _on_signals() -> tuple[asyncio.Event, asyncio.Event]:
+    """An event that SIGTERM or SIGINT sets, and one that SIGHUP sets."""
+    stopping, told = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    return stopping
+    loop.add_signal_handler(signal.SIGHUP, told.set)
+    return stopping, told

@@ -58,8 +58,25 @@ class AlertBook:
             name: [_Watch(name, signal, limit) for signal, limit in service.limits.items()]
             for name, service in services.items()}
 
+    def replace(self, services: Mapping[str, Service], now: float, wall: float) -> list[Change]:
+        """Watch other limits from now on; what fires under a limit that stays or is moved goes on.
+
+        Returns the alerts whose limit has left the config as cleared.
+        """
+        before = {watch.id: watch for some in self._watches.values() for watch in some}
+        self._watches = {}
+        for name, service in services.items():
+            self._watches[name] = watches = []
+            for signal, limit in service.limits.items():
+                watch = before.get(f"{name}/{signal}")
+                if watch is not None and watch.limit == limit:
+                    watches.append(before.pop(watch.id))
+                else:
+                    watches.append(_Watch(name, signal, limit))
+        return self.restore([watch.alert for watch in before.values() if watch.alert], now, wall)
+
     def restore(self, firing: Iterable[wire.Alert], now: float, wall: float) -> list[Change]:
-        """Go on with the alerts that fired before a restart, without firing them again.
+        """Go on with alerts that fired before, without firing them again.
 
         Returns those whose limit has left the config as cleared.
         """

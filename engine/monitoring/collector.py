@@ -10,11 +10,11 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine.api import wire
-from engine.config import Config
+from engine.config import Config, Service
 from engine.errors import NotFound
 from engine.monitoring import rows
 from engine.monitoring.alerts import AlertBook
@@ -74,20 +74,36 @@ class Collector:
         self._on_tick = on_tick
         self._firing = list(firing)
         self._offset: float | None = None
+        self._stale_after_s = stale_after_s
         self._alerts = AlertBook(config.services)
         self._targets = Targets(
-            {name: service.scrape for name, service in config.services.items()},
-            window_s=engine.window, deadline_s=deadline_s, stale_after_s=stale_after_s,
-            open_sources=open_sources or _scraped, monotonic=monotonic, on_event=on_event)
-        self._services = {}
-        for name, service in config.services.items():
-            targets = self._targets.of(name)
-            fold = ServiceFold(name, [target.fold for target in targets],
-                               stale_after_s=stale_after_s, champion=service.champion,
-                               versions=service.versions)
-            self._services[name] = _Watched(fold, targets, Trend(self._interval_s),
-                                            rows.limits(service.limits), Hold(stale_after_s),
-                                            monotonic())
+            _addresses(config), window_s=engine.window, deadline_s=deadline_s,
+            stale_after_s=stale_after_s, open_sources=open_sources or _scraped, monotonic=monotonic,
+            on_event=on_event)
+        self._services = {name: self._watched(name, service)
+                          for name, service in config.services.items()}
+
+    def use_config(self, config: Config) -> None:
+        """Watch the services of another config from the next tick on.
+
+        A service that stays keeps its numbers and its alerts. How often and over what window targets
+        are read stays as it was when the collector was made.
+        """
+        self._targets.replace(_addresses(config))
+        before = self._services
+        self._services = {name: self._watched(name, service, before.get(name))
+                          for name, service in config.services.items()}
+        for kind, data in self._alerts.replace(config.services, self._monotonic(), self._clock()):
+            self._on_event(kind, data)
+
+    def _watched(self, name: str, service: Service, before: _Watched | None = None) -> _Watched:
+        targets = self._targets.of(name)
+        fold = ServiceFold(name, [target.fold for target in targets], champion=service.champion,
+                           stale_after_s=self._stale_after_s, versions=service.versions)
+        if before is not None:
+            return replace(before, fold=fold, targets=targets, limits=rows.limits(service.limits))
+        return _Watched(fold, targets, Trend(self._interval_s), rows.limits(service.limits),
+                        Hold(self._stale_after_s), self._monotonic())
 
     def services(self) -> list[wire.Service]:
         """A row for each service of the config, in its order. `drift` and `rollout` are None and
@@ -222,6 +238,10 @@ class Collector:
         if self._offset is None or abs(wall - now - self._offset) > JUMP_S:
             self._offset = wall - now
         return due + self._offset
+
+
+def _addresses(config: Config) -> dict[str, list[str]]:
+    return {name: service.scrape for name, service in config.services.items()}
 
 
 def following(beat: int, passed_s: float, interval_s: float) -> int:

@@ -21,10 +21,12 @@ TROUBLED_WAIT_S = 0.05  # how long a round waits for targets that failed the las
 
 @dataclass(slots=True)
 class Target:
-    """One address: its source once open, its readings folded, and what was last told of it."""
+    """One address: its source once open, its readings folded, and what was last told of it. It counts
+    as silent from `since` until it is first heard."""
 
     url: str
     fold: TargetFold
+    since: float
     services: list[str] = field(default_factory=list)
     source: Source | None = None
     reading: asyncio.Task[tuple[float, Reading | Trouble]] | None = None
@@ -43,25 +45,40 @@ class Targets:
         self._open_sources = open_sources
         self._monotonic = monotonic
         self._on_event = on_event
-        self._started = monotonic()
+        self._window_s = window_s
         self._targets: dict[str, Target] = {}
+        self._leaving: list[Target] = []
+        self.replace(scrape)
+
+    def replace(self, scrape: Mapping[str, Sequence[str]]) -> None:
+        """Read other addresses from the next round on. One that stays keeps all that is known of it."""
+        before, self._targets = self._targets, {}
+        for target in before.values():
+            target.services = []
         for service, urls in scrape.items():
             for url in dict.fromkeys(urls):
-                target = self._targets.setdefault(url, Target(url, TargetFold(window_s)))
+                target = self._targets.get(url) or before.get(url) or Target(
+                    url, TargetFold(self._window_s), self._monotonic())
+                self._targets[url] = target
                 target.services.append(service)
+        self._leaving += [target for url, target in before.items() if url not in self._targets]
 
     def of(self, service: str) -> list[Target]:
         return [target for target in self._targets.values() if service in target.services]
 
     async def open(self) -> None:
-        if self._targets:
-            sources = await self._open_sources(list(self._targets), self._deadline_s)
+        """Open the targets that are new, and let go of those that have left."""
+        fresh = {url: target for url, target in self._targets.items() if target.source is None}
+        if fresh:
+            sources = await self._open_sources(list(fresh), self._deadline_s)
             for url, source in sources.items():
-                self._targets[url].source = source
-        self._started = self._monotonic()
+                fresh[url].source, fresh[url].since = source, self._monotonic()
+        leaving, self._leaving = self._leaving, []
+        await _let_go(leaving)
 
     async def read(self) -> None:
         """Start a reading of each target that has none under way, and wait for those that matter."""
+        await self.open()
         for target in self._targets.values():
             if target.reading is None and target.source is not None:
                 target.reading = asyncio.create_task(self._read(target.source))
@@ -88,7 +105,7 @@ class Targets:
         """Move the windows on to `now`, and tell of targets that have gone silent or are back."""
         for target in self._targets.values():
             target.fold.expire(now)
-            heard = self._started if target.fold.at is None else target.fold.at
+            heard = target.since if target.fold.at is None else target.fold.at
             lost = now - heard > self._stale_after_s
             if lost != target.lost and target.source is not None:
                 target.lost = lost
@@ -96,13 +113,7 @@ class Targets:
 
     async def close(self) -> None:
         """End the readings under way and let go of the sources."""
-        readings = [target.reading for target in self._targets.values() if target.reading]
-        for reading in readings:
-            reading.cancel()
-        await asyncio.gather(*readings, return_exceptions=True)
-        for target in self._targets.values():
-            if target.source is not None:
-                await target.source.close()
+        await _let_go([*self._targets.values(), *self._leaving])
 
     def _tell(self, target: Target) -> None:
         assert target.source is not None
@@ -123,3 +134,13 @@ class Targets:
         except Exception as error:  # an adapter's own fault must not end the watching of the rest
             said = Trouble("failed", f"{source.name} could not be read: {error!r}")
         return self._monotonic(), said
+
+
+async def _let_go(targets: Sequence[Target]) -> None:
+    readings = [target.reading for target in targets if target.reading]
+    for reading in readings:
+        reading.cancel()
+    await asyncio.gather(*readings, return_exceptions=True)
+    for target in targets:
+        if target.source is not None:
+            await target.source.close()

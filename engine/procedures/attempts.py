@@ -68,6 +68,10 @@ class Performer:
         self._secrets: dict[tuple[str, str], list[str]] = {}
         self.closing = False
 
+    def use_config(self, config: Config) -> None:
+        """Perform by another config from the next attempt on."""
+        self._config = config
+
     @property
     def boot(self) -> str:
         return self._boot

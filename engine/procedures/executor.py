@@ -69,6 +69,12 @@ class Executor:
         self._on_change = on_change
         self._lost: str | None = None
 
+    def use_config(self, config: Config) -> None:
+        """Execute by another config from now on; a run keeps the policy that it began with."""
+        self.config = config
+        self.performer.use_config(config)
+        self.planner = replace(self.planner, rules=config.policy.rules)
+
     @property
     def problem(self) -> str | None:
         """Why this engine may not act any more, if a newer one took its journal."""
@@ -80,7 +86,8 @@ class Executor:
         return await to_the_end(self._create(id, document, actor, data))
 
     async def _create(self, id: str, document: Document, actor: Actor, data: dict[str, Any]) -> Live:
-        first = self.planner.event(id, "run.created", actor, **data)
+        policy = [rule.model_dump(mode="json") for rule in self.config.policy.rules]
+        first = self.planner.event(id, "run.created", actor, policy=policy, **data)
         live = Live(begin(provisional(first, 1), document),
                     {"yes": data["yes"], "confirm": data["confirm"]})
         plan = self.planner.plan(live.progress, live.auto, [])

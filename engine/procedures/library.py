@@ -96,6 +96,10 @@ class Library:
         self._today = today
         self._files: dict[Path, _File] = {}
 
+    def look_in(self, directories: Sequence[Path]) -> None:
+        """Have the procedures of other directories from now on."""
+        self._directories = list(directories)
+
     def get(self, id: str) -> Entry:
         """The procedure of that id as its file is now.
 

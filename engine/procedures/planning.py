@@ -37,7 +37,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Planner:
-    """Plans for the runs of one engine. `boot` identifies the boot of the machine, for intents."""
+    """Plans for the runs of one engine. `boot` identifies the boot of the machine, for intents;
+    `rules` are the policy for what has not begun (and of old runs that recorded none)."""
 
     registry: Registry
     rules: Sequence[Rule]
@@ -148,7 +149,7 @@ class Planner:
         if step.undo_of is not None:
             return Requirement()
         wanted = requirement(step.spec, action=rendered.action, service=rendered.service,
-                             rules=self.rules)
+                             rules=self.rules if run.rules is None else run.rules)
         if wanted.expected is None:
             return wanted
         names = rendering.context(run, self.home)

@@ -1,6 +1,6 @@
 """The state of one run, folded from its journal events. Pure: no I/O, no clock.
 
-    run.created      document, params, service, by …           run.finished   state, reason
+    run.created      document, params, policy, service …       run.finished   state, reason
     run.paused / run.resumed                                   run.abort      rollback
     run.rollback     cause, queue (undo steps, in order)
     step.ready       op, command, digest, gate …               step.intent    boot, resumed | retry
@@ -19,6 +19,7 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from engine.config import Rule
 from engine.fields import Approvals
 from engine.journal.events import Actor, Event
 from engine.procedures.actions import Effect
@@ -105,7 +106,8 @@ class StepRun:
 
 @dataclass
 class RunProgress:
-    """Everything known of a run. `n` is the number of events folded: the run's revision."""
+    """Everything known of a run. `n` is the number of events folded: the run's revision; `rules` the
+    policy it began with, None if it recorded none."""
 
     id: str
     document: Document
@@ -119,6 +121,7 @@ class RunProgress:
     review: str | None
     steps: dict[str, StepRun]
     needs: dict[str, list[str]]
+    rules: list[Rule] | None = None
     ended: float | None = None
     state: RunState = "running"
     reason: str | None = None
@@ -162,6 +165,8 @@ def begin(event: Event, document: Document) -> RunProgress:
         params=data["params"], initiator=event.actor, started=event.at, service=data["service"],
         unisolated=data["unisolated"], review=data["review"],
         steps={s.id: StepRun(id=s.id, spec=s) for s in document.steps}, needs=document.all_needs())
+    if data.get("policy") is not None:
+        run.rules = [Rule.model_validate(rule) for rule in data["policy"]]
     run.n, run.last_at = event.n, event.at
     return run
 

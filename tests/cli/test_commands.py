@@ -319,6 +319,7 @@ def test_the_unit_names_the_command_and_holds_together(tmp_path: Path) -> None:
 
     unit = command("engine", "unit").stdout
     assert "Type=notify" in unit
+    assert "ExecReload=/bin/kill -HUP $MAINPID" in unit.splitlines()
     assert "@" not in unit.split("ExecStart=")[1].splitlines()[0]
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd-analyze (Debian package systemd) to verify the unit")

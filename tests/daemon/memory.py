@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -200,6 +200,11 @@ class MemoryBackend:
         return wire.Event(13, time.time(), "journal.sealed", caller.user, caller.origin, None, None,
                           None, reason, "cd" * 32)
 
+    async def reload(self, caller: Caller) -> wire.Reloaded:
+        self.seen.append(("reload", caller, None))
+        return wire.Reloaded(time.time(), "the config was reloaded: roles.viewer changed",
+                             ["roles.viewer"], [])
+
     async def handover(self) -> Handover:
         waiting = [wire.Waiting(v.id, v.procedure, "drain", v.service, "confirm", "Is it well?",
                                 v.started, True) for v in self.views.values()
@@ -215,6 +220,9 @@ class MemoryApp:
 
     def sessions(self) -> set[int]:
         return self.running
+
+    def follow_config(self, adopt: Callable[[Config], None]) -> None:
+        return None
 
 
 @asynccontextmanager

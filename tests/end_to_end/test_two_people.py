@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
+import signal
 import subprocess
 import sys
 import tempfile
@@ -128,3 +130,29 @@ def test_an_operator_cannot_have_the_engines_own_variables_read_into_a_step(
     while show(system, alice)["ended"] is None:
         assert time.monotonic() < end
     assert show(system, alice)["steps"][0]["stdout"].strip() == "8"
+
+
+def test_roles_change_while_the_engine_runs_and_only_an_admin_may_ask_for_it(
+        system: Path, users: dict[str, str]) -> None:
+    home = homes.at(system.parent, "system")
+    written = home.config.read_text()
+    assert ask(system, "GET", "/v1/status", user=users["bob"])["status"] == 200
+    home.config.write_text(written.replace(f"{users['bob']}, ", "")
+                           + f"  admin: {{users: [{users['alice']}]}}\n")
+    assert ask(system, "POST", "/v1/engine/reload", user=users["alice"])["status"] == 403
+    os.kill(json.loads(home.record.read_text())["pid"], signal.SIGHUP)
+    end = time.monotonic() + 20
+    while ask(system, "GET", "/v1/status", user=users["bob"])["status"] == 200:
+        assert time.monotonic() < end, "the roles from before still hold"
+    home.config.write_text(written)
+    done = ask(system, "POST", "/v1/engine/reload", user=users["alice"])
+    assert (done["status"], done["body"]["changed"]) == (200, ["roles.admin", "roles.approver"])
+    assert ask(system, "GET", "/v1/status", user=users["bob"])["status"] == 200
+    home.config.chmod(0o666)
+    assert ask(system, "POST", "/v1/engine/reload", user=users["alice"])["status"] == 403
+    os.kill(json.loads(home.record.read_text())["pid"], signal.SIGHUP)
+    events: list[str] = []
+    while "config.refused" not in events:
+        assert time.monotonic() < end, "a config that anybody may write was not refused"
+        found = ask(system, "GET", "/v1/events", user=users["bob"])["body"]["events"]
+        events = [event["kind"] for event in found]

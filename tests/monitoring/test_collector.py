@@ -15,6 +15,7 @@ from engine.api import wire
 from engine.errors import NotFound
 from engine.monitoring.collector import Collector, following
 from engine.monitoring.history import History
+from engine.monitoring.sources.scrape import open_targets
 from engine.monitoring.sources.source import ERROR_TYPES
 
 
@@ -450,3 +451,51 @@ async def test_after_a_restart_the_trend_is_there_again(target, config_of, histo
     assert [value for value in trend if value is not None] == [pytest.approx(300, rel=0.1)]
     assert trend[-1] is None
     assert any(trend[-15:-11])
+
+
+async def test_another_config_keeps_what_is_known_of_the_services_that_stay(targets, config_of, watching):
+    """Numbers, alerts and sources stay; a moved limit does not fire anew, one that is gone is cleared."""
+    first, second = await targets(), await targets()
+    first.carries("flights", champion="7")
+    second.carries("trains", champion="1")
+    closed: list[str] = []
+
+    async def opening(urls, deadline_s):
+        opened = await open_targets(urls, deadline_s)
+        for url, source in opened.items():
+            close = source.close
+
+            async def closing(url=url, close=close):
+                closed.append(url)
+                await close()
+
+            source.close = closing
+        return opened
+
+    def limits(**named):
+        return {"scrape": [first.url], "limits": {n: {"above": v, "for": "2s"} for n, v in named.items()}}
+
+    watch = await watching(config_of({"flights": limits(p99_ms=150, in_flight=-1)}), open_sources=opening)
+    for _ in range(6):
+        first.serve("flights", "champion", 0.3, times=20)
+        await watch.tick()
+    assert sorted(a.signal for a in watch.row.alerts) == ["in_flight", "p99_ms"]
+    watch.events.clear()
+    watch.collector.use_config(config_of({"trains": {"scrape": [second.url]}, "flights": limits(p99_ms=140)}))
+    assert [(kind, data["signal"]) for kind, data in watch.events] == [("alert.cleared", "in_flight")]
+    trains, flights = watch.collector.services()
+    assert (trains.name, trains.variants[0].stale) == ("trains", True)
+    assert flights.rps == pytest.approx(20) and flights.limits == {"p99_ms": 140.0}
+    assert [a.signal for a in flights.alerts] == ["p99_ms"]
+    for _ in range(4):
+        first.serve("flights", "champion", 0.3, times=20)
+        second.serve("trains", "champion", 0.01, times=5)
+        await watch.tick()
+    trains, flights = watch.collector.services()
+    assert trains.rps == pytest.approx(5, rel=0.5) and [a.signal for a in flights.alerts] == ["p99_ms"]
+    assert watch.kinds == ["alert.cleared"] and closed == []
+    asked = first.asked
+    watch.collector.use_config(config_of({"trains": {"scrape": [second.url]}}))
+    await watch.tick()
+    assert closed == [first.url] and first.asked == asked
+    assert [s.name for s in watch.collector.services()] == ["trains"] and watch.collector.alerts() == []
