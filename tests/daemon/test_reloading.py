@@ -145,10 +145,9 @@ async def test_an_engine_that_began_without_services_watches_those_that_come(hom
                                "engine: {library: []}\n")
         await app.backend.reload(ADMIN)
         async with asyncio.timeout(20):
-            async for shown in app.backend.snapshots(ADMIN):
-                if any(e.kind == "target.lost" for e in await app.backend.events(50, None)):
-                    break
-        assert shown.services[0].name == "flights" and shown.engine.problem is None
+            while all(e.kind != "target.lost" for e in await app.backend.events(50, None)):
+                await asyncio.sleep(0.05)
+        assert await names(app.backend) == ["flights"] and app.backend.info(ADMIN).problem is None
 
 
 async def test_only_an_admin_may_and_a_refused_caller_leaves_no_trace(home: Home) -> None:
