@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import stat
@@ -70,11 +71,15 @@ def refusal(path: Path, problems: list[Problem]) -> DocumentError:
 
 def _load(path: Path) -> Located:
     located = load_located(path)
-    lines = (line.strip() for line in located.text.splitlines())
-    readable = all(problem.line for problem in located.problems)
-    if located.value is None and readable and all(not x or x[0] == "#" for x in lines):
-        located.problems = []  # nothing but comments: every default holds
+    if located.value is None and path.is_file() and _only_comments(path.read_bytes()):
+        located.problems = []  # every default holds
     return located
+
+
+def _only_comments(data: bytes) -> bool:
+    """Whether nothing else stands in a file. Told by its bytes: those of another encoding have no text."""
+    lines = (line.strip() for line in data.removeprefix(codecs.BOM_UTF8).splitlines())
+    return all(not line or line.startswith(b"#") for line in lines)
 
 
 def _filled(value: Any) -> Any:

@@ -46,6 +46,9 @@ def find(home: str | Path | None = None, environ: Mapping[str, str] | None = Non
     named = home or environ.get("OPSDECK_HOME")
     if named:
         path = _absolute(Path(named))
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"the home {path} is not a directory",
+                             hint="name the engine's home with --home or $OPSDECK_HOME")
         return system_home(system) if path == system else at(path)
     if (system / "opsdeck.yaml").exists():
         return system_home(system)

@@ -68,6 +68,6 @@ def _show(home: Home, *, json: bool) -> int:
             {"key": s.key, "value": s.value, "source": s.source} for s in settings]})
         return 0
     colour = coloured()
-    say(columns([[s.key, plain(msgspec.json.encode(s.value).decode()), (plain(s.source), "dim")]
-                 for s in settings], header=["KEY", "VALUE", "FROM"], colour=colour))
+    say(columns([[s.key, (plain(s.source), "dim"), plain(msgspec.json.encode(s.value).decode())]
+                 for s in settings], header=["KEY", "FROM", "VALUE"], colour=colour))
     return 0

@@ -11,6 +11,7 @@ from engine.errors import EngineUnreachable, NotPermitted, UsageError
 from engine.home import Home
 
 NAME = "demo"
+INTERMIXED = True
 HELP = "a real model service to try everything on"
 EXAMPLE = """examples:
   opsdeck demo                                     set it up, watch that, and stay in the console
@@ -108,7 +109,23 @@ def _fault(home: Home, args: argparse.Namespace) -> int:
     amount = DEFAULT_AMOUNT.get(args.kind, 10.0) if args.amount is None else args.amount
     print(f"{args.variant}: " + faults.describe(
         faults.inject(home.path, args.variant, args.kind, amount)))
+    if _without_traffic(home, args.variant):
+        print(f"{args.variant} has none of the traffic, so nobody will notice: "
+              "`opsdeck run clear-faults` gives the challenger its 5 % back")
     return 0
+
+
+def _without_traffic(home: Home, variant: str) -> bool:
+    """Whether the engine, if one runs, sees that a variant gets no requests."""
+    from engine.api.light import connect
+    from engine.demo.layout import SERVICE
+
+    try:
+        services = connect(home).status().services
+    except EngineUnreachable:
+        return False
+    return any(row.weight == 0 for service in services if service.name == SERVICE
+               for row in service.variants if row.name == variant)
 
 
 def _stop(home: Home) -> int:

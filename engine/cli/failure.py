@@ -3,6 +3,7 @@ traceback. One that nobody expected goes whole into the home's log."""
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -13,12 +14,18 @@ from pathlib import Path
 from engine.cli.text import plain
 from engine.errors import DocumentError, OpsdeckError
 
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
 
 def report(error: Exception, arguments: Sequence[str]) -> int:
     """Print an error; returns the exit code."""
     if isinstance(error, OpsdeckError):
         print(_sentences(error), file=sys.stderr)
         return error.exit_code
+    if isinstance(error, OSError) and error.errno in CANNOT_WRITE and error.filename is None:
+        print(f"the output cannot be written: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left at exit goes there
+        return 1
     log = _log(error, arguments)
     hint = f"what is known of it stands in {log}" if log else "no log could be written"
     print(f"opsdeck met an error of its own ({type(error).__name__})\n  {hint}", file=sys.stderr)

@@ -28,12 +28,14 @@ def exit_code(view: wire.RunView) -> int:
 
 
 class Follower:
-    """Follows one run. `asking`: a person is there to answer; otherwise it fails closed."""
+    """Follows one run. `asking`: a person is there to answer; otherwise it fails closed. `embedded`:
+    the engine ends with this process."""
 
-    def __init__(self, desk: Desk, *, asking: bool, quiet: bool) -> None:
+    def __init__(self, desk: Desk, *, asking: bool, quiet: bool, embedded: bool) -> None:
         self._desk = desk
         self._asking = asking
         self._quiet = quiet
+        self._embedded = embedded
         self._shown: dict[tuple[str, int], str] = {}
         self._refused: set[str] = set()
 
@@ -74,8 +76,14 @@ class Follower:
             print(f"run {view.id} {view.state.replace('_', ' ')}{why}")
         else:
             print(f"run {view.id} waits: {view.next}")
-            print(f"  opsdeck show {view.id} tells more; it stays until it is answered or aborted")
+            print(f"  it stays until it is answered or aborted: {self._later(view)}")
         return view
+
+    def _later(self, view: wire.RunView) -> str:
+        if self._embedded:
+            return (f"`opsdeck engine start` gives it an engine to answer to, then `opsdeck show {view.id}` "
+                    "tells more")
+        return f"`opsdeck show {view.id}` tells more"
 
     def _show(self, view: wire.RunView) -> None:
         if self._quiet:

@@ -2,8 +2,8 @@
 
 A verb is a module with NAME, HELP, `configure(parser)` and `run(args) -> int` (the exit code).
 `args.home` is the `engine.home.Home` that is meant; `args.verb` is the verb as typed (one module may
-serve several; `parser.get_default("verb")` tells `configure`). Nothing is imported here before it is
-needed: `opsdeck --version` has 80 ms.
+serve several; `parser.get_default("verb")` tells `configure`). With INTERMIXED = True, options may stand
+between its arguments. Nothing is imported here before it is needed: `opsdeck --version` has 80 ms.
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ def _run(verb: str, home: str | None, options: list[str]) -> int:
     parser.add_argument("--home", metavar="PATH", default=home,
                         help="the engine's home (otherwise $OPSDECK_HOME)")
     module.configure(parser)
-    args = parser.parse_args(options)
+    mixed = getattr(module, "INTERMIXED", False)
+    args = parser.parse_intermixed_args(options) if mixed else parser.parse_args(options)
     args.home = find(args.home)
     code: int = module.run(args)
     return code

@@ -67,13 +67,13 @@ def run(args: argparse.Namespace) -> int:
             print(wire_json({"id": view.id}) if args.json else f"run {view.id} has started; "
                   f"opsdeck show {view.id} tells how it goes")
             return 0
-        return follow(desk, view, json=args.json)
+        return follow(desk, view, json=args.json, embedded=args.embedded)
 
 
-def follow(desk: Desk, view: wire.RunView, *, json: bool) -> int:
+def follow(desk: Desk, view: wire.RunView, *, json: bool, embedded: bool = False) -> int:
     """Follow a run to its end, or to where only a person helps; its exit code."""
     asking = not json and sys.stdin.isatty() and sys.stdout.isatty()
-    follower = Follower(desk, asking=asking, quiet=json)
+    follower = Follower(desk, asking=asking, quiet=json, embedded=embedded)
     last = follower.follow(view)
     if json:
         print(wire_json(last))

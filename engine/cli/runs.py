@@ -39,8 +39,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         emit({"runs": found})
         return 0
-    say(lines(found, now=time.time(), colour=coloured())
-        or ["no runs yet; `opsdeck library` lists what can be run"])
+    none = (f"no run is {' or '.join(state.replace('_', ' ') for state in args.state)}" if args.state
+            else "no runs yet; `opsdeck library` lists what can be run")
+    say(lines(found, now=time.time(), colour=coloured()) or [none])
     return 0
 
 

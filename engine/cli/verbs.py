@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from typing import cast
 
@@ -16,7 +17,8 @@ from engine.api import wire
 from engine.api.backend import Verb
 from engine.api.light import connect
 from engine.cli import show
-from engine.cli.text import coloured, emit, plain, say
+from engine.cli.following import ENDED
+from engine.cli.text import STEP_WORDS, coloured, emit, plain, say, stamp
 from engine.errors import Conflict, NotFound, UsageError
 
 EXAMPLES = {
@@ -66,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     if verb in WAITS_FOR:
         view = client.run(args.run)
         step, text = target(view, verb, args.words)
-        _bind(view, step, act, args.digest)
+        _bind(view, verb, step, act, args.digest)
         if verb in ("confirm", "approve") and step.preview is not None:
             act.seen_state = step.preview.state
         act.text = _text(verb, step, text)
@@ -106,17 +108,28 @@ def target(view: wire.RunView, verb: str, words: Sequence[str]) -> tuple[wire.St
                      hint=", ".join(s.id for s in waiting))
 
 
-def _bind(view: wire.RunView, step: wire.StepView, act: wire.Act, digest: str | None) -> None:
+def _bind(view: wire.RunView, verb: Verb, step: wire.StepView, act: wire.Act, digest: str | None) -> None:
     """Bind an answer to what the step waits for now."""
     act.step = step.id
     if step.gate is None:
-        if digest is not None:
-            raise Conflict(f"step {step.id} waits for nothing now", hint=view.next)
-        return
+        if digest is None and verb not in ("confirm", "approve"):
+            return  # the engine says what the others are for
+        raise Conflict(f"step {step.id} of run {view.id} waits for nothing now: "
+                       f"{_stands(view, step)}", hint=view.next)
     if digest is not None and not step.gate.digest.startswith(digest):
         raise Conflict(f"step {step.id} is no longer what you saw: its digest is now "
                        f"{step.gate.digest}", hint=f"look again: opsdeck show {view.id}")
     act.digest = step.gate.digest
+
+
+def _stands(view: wire.RunView, step: wire.StepView) -> str:
+    """How a step stands, in words: "it is done, by oncall1 since 03:11:40Z"."""
+    if view.state in ENDED and step.state == "planned":
+        return f"the run has ended: {view.state.replace('_', ' ')}"
+    word = STEP_WORDS.get(step.state, step.state)
+    by = f", by {step.by}" if step.by else ""
+    since = f" since {stamp(step.ended, time.time())}" if step.ended else ""
+    return f"it is {word}{by}{since}"
 
 
 def _text(verb: str, step: wire.StepView, given: str | None) -> str | None:
@@ -143,4 +156,4 @@ def _resume_embedded(args: argparse.Namespace) -> int:
         view = desk.run(args.run)
         if view.state == "paused":
             view = desk.act(args.run, "resume", wire.Act(reason=args.reason))
-        return follow(desk, view, json=args.json)
+        return follow(desk, view, json=args.json, embedded=True)

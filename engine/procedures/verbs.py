@@ -237,7 +237,8 @@ def _step(live: Live, act: wire.Act, fits: Callable[[StepRun], bool], what: str)
             raise NotFound(f"run {run.id} has no step {act.step}",
                            hint="its steps: " + ", ".join(run.steps))
         if not fits(step):
-            raise Conflict(f"step {step.id} is {step.state}; it is not one that {what}",
+            state = "running" if step.state == "intent" else step.state
+            raise Conflict(f"step {step.id} is {state}; it is not one that {what}",
                            where=f"run {run.id}", hint=_waiting_hint(live))
         return step
     fitting = [s for s in run.steps.values()

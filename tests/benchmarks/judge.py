@@ -2,8 +2,9 @@
 how soon and at what exposure a bad one is found. A tick is a second.
 
 Eight metrics share α = 0.01: half of it watches all errors together, the rest in equal parts the errors
-of five types, latency (requests over the baseline's p99, frozen) and predictions (four bins). The canary has 50 requests a second of
-1,000, errors are 1 %, and 2× or 5× means that errors of every type are so many times as many.
+of five types, latency (requests over the baseline's p99, frozen) and predictions (four bins). The canary
+has 50 requests a second of 1,000, errors are 1 %, and 2× or 5× means that errors of every type are so
+many times as many.
 """
 
 from __future__ import annotations

@@ -201,6 +201,26 @@ def test_each_verb_on_a_run(opsdeck: Opsdeck, client: Client, kind: str, words: 
     assert json.loads(done.stdout)["state"] == state
 
 
+@pytest.mark.parametrize(("kind", "verb"), [("ask", "confirm"), ("vote", "approve")])
+def test_the_second_of_two_answers_hears_how_the_step_stands(opsdeck: Opsdeck, client: Client, kind: str,
+                                                             verb: str) -> None:
+    run = client.start_run(wire.StartRun(kind)).id
+    assert opsdeck(verb, run, "drain").returncode == 0
+    again = opsdeck(verb, run, "drain")
+    assert again.returncode == 1
+    assert f"step drain of run {run} waits for nothing now: it is done" in again.stderr
+
+
+def test_no_run_in_a_state_is_not_no_run_at_all(tmp_path: Path) -> None:
+    assert command("engine", "start", home=tmp_path).returncode == 0
+    try:
+        assert command("runs", home=tmp_path).stdout.startswith("no runs yet")
+        filtered = command("runs", "--state", "rolled_back", "--state", "waiting", home=tmp_path).stdout
+    finally:
+        lifecycle.stop(homes.at(tmp_path), timeout=10, force=True)
+    assert filtered == "no run is rolled back or waiting\n"
+
+
 def test_a_verb_shows_what_it_was_bound_to(opsdeck: Opsdeck, client: Client) -> None:
     view = client.start_run(wire.StartRun("vote"))
     gate = view.steps[1].gate
@@ -291,6 +311,26 @@ def test_an_unexpected_error_is_one_sentence_and_its_traceback_goes_to_the_log(
     assert str(tmp_path / "opsdeck.log") in done.stderr
 
 
+def test_output_that_cannot_be_written_is_a_sentence(home: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*PROGRAM, "--home", str(home), "status"], stdout=full, text=True,
+                              stderr=subprocess.PIPE, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == "the output cannot be written: No space left on device\n"
+
+
+def test_a_home_that_is_a_file_is_told_apart_from_one_without_an_engine(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = command("status", home=tmp_path / "file")
+    assert done.returncode == 2
+    assert "is not a directory" in done.stderr
+
+
+def test_an_option_may_stand_before_the_kind_of_fault(tmp_path: Path) -> None:
+    done = command("demo", "fault", "--variant", "champion", "latency", home=tmp_path)
+    assert "there is no demo in" in done.stderr
+
+
 def test_a_reader_that_leaves_is_no_error(home: Path) -> None:
     done = subprocess.run(["sh", "-c", '"$@" | true', "sh", *PROGRAM, "--home", str(home), "help"],
                           capture_output=True, text=True)
@@ -304,7 +344,7 @@ def test_config_example_checks_clean_and_show_says_where_each_value_is_from(tmp_
     shown = command("config", "show", home=tmp_path).stdout
     line = next(x for x in shown.splitlines() if x.startswith("engine.window "))
     written = next(n for n, x in enumerate(example.read_text().splitlines(), 1) if "  window:" in x)
-    assert line.split()[1:] == ["60.0", f"{example}:{written}"]
+    assert line.split()[1:] == [f"{example}:{written}", "60.0"]
     assert json.loads(command("config", "show", "--json", home=tmp_path).stdout)["exists"]
     example.write_text("engin: {}\n")
     bad = command("config", "check", home=tmp_path)

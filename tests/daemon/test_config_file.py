@@ -84,6 +84,16 @@ def test_what_is_no_config_is_a_problem_and_never_an_exception(tmp_path: Path, t
     assert problems
 
 
+@pytest.mark.parametrize("data", [b"\xff\xfe" + "roles: {}".encode("utf-16-le"), b"\x89PNG\r\n\x1a\n\xe2",
+                                  b"\x7fELF\x02\x01\xc0\xff", b"# notes\n\xff\xff\n"])
+def test_what_is_not_text_is_refused_rather_than_taken_for_the_defaults(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "opsdeck.yaml"
+    path.write_bytes(data)
+    with pytest.raises(DocumentError) as refused:
+        load(path)
+    assert "UTF-8" in "".join(refused.value.problems)
+
+
 def test_relative_paths_are_meant_from_the_file(tmp_path: Path) -> None:
     path = written(tmp_path, "\n".join([
         "engine: {library: [books, /abs]}", "services:", "  a:", "    gateway: {admin: gw.sock}",

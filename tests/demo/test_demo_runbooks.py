@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from engine.actions import metrics, service
+from engine.actions import metrics, service, traffic
 from engine.demo import configs, faults
 from engine.demo.layout import VARIANTS
 from engine.procedures.document import Document
@@ -40,7 +40,7 @@ def test_every_step_that_acts_can_be_undone_or_says_why_not(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_its_actions_get_the_parameters_they_want(path: Path, tmp_path: Path) -> None:
-    known = {action.name: action for action in [*service.ACTIONS, *metrics.ACTIONS]}
+    known = {action.name: action for action in [*service.ACTIONS, *metrics.ACTIONS, *traffic.ACTIONS]}
     layout = configs.prepare(tmp_path, running=False)
     processes = yaml.safe_load(layout.config.read_text())["services"]["flights"]["processes"]
     for step in document(path.stem).steps:
@@ -72,7 +72,7 @@ def test_what_can_run_side_by_side_in_the_set_up_says_so() -> None:
     assert needs["train-champion"] == needs["train-challenger"] == ["read"]
     assert needs["champion"] == needs["challenger"] == ["register"]
     assert needs["read"] == needs["gateway"] == []
-    assert needs["traffic"] == ["champion", "challenger", "gateway"]
+    assert needs["traffic"] == ["champion", "challenger", "split"]
 
 
 def test_the_fault_runbook_offers_every_kind_and_variant_and_its_defaults_work(

@@ -1,6 +1,7 @@
 """Every shipped procedure passes `opsdeck check`, with not even a warning."""
 
 import datetime as dt
+import re
 from pathlib import Path
 
 from engine.actions import register
@@ -29,3 +30,9 @@ def test_a_broken_one_would_be_found(tmp_path: Path) -> None:
     broken.write_text(good.replace("use: traffic.shift", "use: traffic.shfit"))
     found = check_paths([broken], REGISTRY, today=dt.date(2026, 11, 24))
     assert found.errors >= 1
+
+
+def test_every_procedure_that_the_readme_runs_is_shipped() -> None:
+    readme = (RUNBOOKS.parent / "README.md").read_text()
+    named = set(re.findall(r"opsdeck run ([a-z0-9-]+)(?=[ `\n])", readme))
+    assert named <= {path.stem for path in procedures_in(RUNBOOKS)}
