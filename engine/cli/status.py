@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 from engine.api import wire
 from engine.api.light import connect
@@ -22,7 +23,8 @@ from engine.cli.text import (
 
 NAME = "status"
 HELP = "the services, their signals and what is wrong"
-HEADER = ("", "SERVICE", "VERSION", "SPLIT", "REQ/S", "P50ms", "P95ms", "P99ms", "ERR%", "STATE")
+HEADER = ("", "SERVICE", "VERSION", "SPLIT", "REQ/S", "P50ms ", "P95ms ", "P99ms ", "ERR% ",
+          "STATE")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +64,14 @@ def _stale(service: wire.Service) -> bool:
 
 def _badness(service: wire.Service) -> int:
     levels = {a.level for a in service.alerts}
-    return 0 if "page" in levels else 1 if _stale(service) else 2 if levels else 3
+    return 0 if "page" in levels else 1 if _stale(service) else 2 if levels else 3 if _over(service) else 4
+
+
+def _over(service: wire.Service) -> list[str]:
+    """The signals that are over their limit now, whether or not for long enough to alert."""
+    return [signal for signal in ("p50_ms", "p95_ms", "p99_ms", "error_ratio")
+            if (value := getattr(service, signal)) is not None
+            and value > service.limits.get(signal, math.inf)]
 
 
 def _state(service: wire.Service) -> tuple[str, str, Tone]:
@@ -72,7 +81,9 @@ def _state(service: wire.Service) -> tuple[str, str, Tone]:
     if _stale(service):
         age = f", {duration(service.age_s)} old" if service.age_s is not None else ""
         return "○", f"stale{age}", "warn"
-    return ("△", "ticket", "warn") if levels else ("●", "well", "good")
+    if levels:
+        return "△", "ticket", "warn"
+    return ("●", "over limit", "warn") if _over(service) else ("●", "well", "good")
 
 
 def _row(service: wire.Service) -> list[Cell]:
@@ -81,7 +92,12 @@ def _row(service: wire.Service) -> list[Cell]:
     versions = list(dict.fromkeys(v.version for v in variants if v.version))
     weights = [number(v.weight) for v in variants if v.weight is not None]
     ratio = service.error_ratio
+    over = _over(service)
+
+    def marked(text: str, signal: str) -> str:
+        return f"{text}{'!' if signal in over else ' '}"
+
     return [(glyph, tone), plain(service.name), plain(" ▸ ".join(versions) or "-"),
-            "/".join(weights) or "-", number(service.rps, 1), latency(service.p50_ms),
-            latency(service.p95_ms), latency(service.p99_ms),
-            number(None if ratio is None else 100 * ratio, 2), (word, tone)]
+            "/".join(weights) or "-", number(service.rps, 1), marked(latency(service.p50_ms), "p50_ms"),
+            marked(latency(service.p95_ms), "p95_ms"), marked(latency(service.p99_ms), "p99_ms"),
+            marked(number(None if ratio is None else 100 * ratio, 2), "error_ratio"), (word, tone)]

@@ -21,6 +21,7 @@ from engine import home as homes
 from engine.api import wire
 from engine.api.light import Client, connect
 from engine.cli.main import VERBS, main
+from engine.cli.status import lines
 from engine.daemon import lifecycle
 from tests.daemon.opsdeck_in_memory import PROGRAM
 
@@ -138,8 +139,18 @@ def test_status_says_what_is_wrong_by_glyph_and_word(opsdeck: Opsdeck) -> None:
     assert row.startswith("▲")
     assert row.endswith("page")
     assert "7 ▸ 8" in row
+    assert "212! " in row
     assert "95/5" in row
     assert "try runbook high-latency" in text
+
+
+def test_a_signal_over_its_limit_is_marked_before_it_alerts() -> None:
+    slow = wire.Service("flights", 0.1, [], None, None, 0, [wire.Variant(
+        "champion", "7", 100.0, 48.2, 11.0, 38.0, 212.0, {}, stale=False)], {"p99_ms": 150.0},
+        p99_ms=212.0, error_ratio=0.0)
+    row = lines(wire.Status(0.0, [slow]), colour=False)[1]
+    assert "  212! " in row
+    assert row.endswith("over limit")
 
 
 def test_nothing_is_coloured_where_no_terminal_is(home: Path) -> None:

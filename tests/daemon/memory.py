@@ -34,7 +34,8 @@ def service(name: str = "flights", *, p99: float | None = 212.0, page: bool = Tr
     alert = wire.Alert(f"{name}/p99_ms", name, "page", "p99_ms", "p99 212 ms > 150", 1000.0,
                        ["high-latency"])
     return wire.Service(name, 0.4, [alert] if page else [], None, None, 0, [champion, canary],
-                        rps=48.2, p50_ms=11.0, p95_ms=38.0, p99_ms=p99, error_ratio=0.021)
+                        rps=48.2, p50_ms=11.0, p95_ms=38.0, p99_ms=p99, error_ratio=0.021,
+                        limits={"p99_ms": 150.0})
 
 
 @dataclass
