@@ -94,11 +94,19 @@ class Painter:
 
     def partial(self, chops: Sequence[Mapping[int, Strip | None]],
                 spans: Iterable[tuple[int, int, int]]) -> None:
-        """Take the composed pieces of the rows named in `spans` (y, x1, x2)."""
-        for y in {y for y, _, _ in spans if y < self.height}:
+        """Take what was composed within `spans` (y, from column x1 to before x2).
+
+        Of such a row the pieces outside its spans were not composed, and hold blanks.
+        """
+        for y, x1, x2 in spans:
+            if y >= self.height:
+                continue
             for x, strip in chops[y].items():
-                if strip is not None:
-                    self._place(y, x, strip)
+                if strip is None:
+                    continue
+                begin, end = max(x, x1), min(x + strip.cell_length, x2)
+                if begin < end:
+                    self._place(y, begin, strip.crop(begin - x, end - x))
 
     def _place(self, y: int, x: int, strip: Strip) -> int:
         chars, looks, width = self.chars[y], self.looks[y], self.width

@@ -82,6 +82,19 @@ def test_the_rest_of_a_line_is_erased_rather_than_written() -> None:
     assert painter.flush() == "\x1b[1;3H\x1b[K"
 
 
+def test_what_arrives_on_the_right_leaves_the_left_as_it_is() -> None:
+    painter = painted(f"{'This runs':40}{'line 1':40}")
+    blank, fresh = Strip([Segment(" " * 40)]), Strip([Segment("line 2".ljust(40))])
+    painter.partial([{0: blank, 40: fresh}], [(0, 40, 80)])
+    assert "".join(painter.chars[0]) == f"{'This runs':40}{'line 2':40}"
+
+
+def test_a_span_may_begin_within_a_piece() -> None:
+    painter = painted("flights  p99 212 ms")
+    painter.partial([{0: Strip([Segment("XXXXXXX  p99 213 ms".ljust(80))])}], [(0, 13, 16)])
+    assert "".join(painter.chars[0]).rstrip() == "flights  p99 213 ms"
+
+
 def test_frames_that_were_not_flushed_leave_no_trace() -> None:
     painter = painted("one")
     painter.flush()
