@@ -214,8 +214,13 @@ class OpsdeckApp(Stage):
 
 def launch(*, home: Home, write: bool, read_only: bool, theme: str | None, ascii: bool,
            mouse: bool, open_run: str | None) -> int:
-    """Open the console on an engine's home; returns the exit code. Entry point of `opsdeck.console`."""
+    """Open the console on an engine's home; returns the exit code. Entry point of `opsdeck.console`.
+
+    Raises UsageError for a terminal that cannot move the cursor and for a theme that is not there.
+    """
     from console.live import LiveSource
+    from console.terminal import usable
+    usable(os.environ)
     app = OpsdeckApp(
         LiveSource(home.socket), write=write, read_only=read_only,
         theme=choose(theme, bool(os.environ.get("NO_COLOR"))), ascii=ascii or not utf8_locale(),

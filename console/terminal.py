@@ -2,7 +2,8 @@
 
 Textual's own driver asks for any-motion mouse reports, keeps spinning when its terminal has gone,
 blocks the whole program once thirty writes are queued, and wakes ten times a second to look for
-keys. This one changes those four things and leaves the rest as it is.
+keys. This one changes those four things, ends a program that was told to end and does not, and
+leaves the rest as it is.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import termios
 import threading
 import time
 from codecs import getincrementaldecoder
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from textual import constants
@@ -25,11 +26,24 @@ from textual.app import App
 from textual.drivers._writer_thread import WriterThread
 from textual.drivers.linux_driver import LinuxDriver
 
+from engine.errors import UsageError
+
 # A killed console must not leave a shell that gets key reports instead of keys.
 setattr(constants, "DISABLE_KITTY_KEY", True)  # noqa: B010
 
-LAST_RESORT_S = 3.0  # how long an orderly end may take once the terminal has gone
+LAST_RESORT_S = 3.0  # how long an orderly end may take once one is asked for
 RESTORE = "\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?7h\x1b[m\x1b[?1049l\x1b[?25h\x1b[?1004l"
+
+WITHOUT_CURSOR = ("dumb", "unknown")  # rich takes the size of these for fixed; Textual then never settles
+
+
+def usable(environ: Mapping[str, str]) -> None:
+    """Raises UsageError where TERM names a terminal that cannot move the cursor."""
+    term = environ.get("TERM", "")
+    if term.lower() in WITHOUT_CURSOR:
+        raise UsageError(f"the console wants a terminal that can move the cursor; TERM is {term}",
+                         hint="set TERM to what your terminal is, for example xterm-256color, or "
+                              "use `opsdeck status`, which does without one")
 
 
 class FrameWriter(WriterThread):
@@ -106,7 +120,9 @@ class TerminalDriver(LinuxDriver):
         super().__init__(app, debug=debug, mouse=mouse, size=size)
         self._wake_r, self._wake_w = os.pipe()
         self._leaving = False
-        self._ended = threading.Event()
+        self._closed = False
+        self._told: threading.Thread | None = None
+        self._handlers: dict[int, Any] = {}
 
     @property
     def idle(self) -> bool:
@@ -126,30 +142,34 @@ class TerminalDriver(LinuxDriver):
     def _writer_thread(self, thread: WriterThread | None) -> None:
         """The base class sets a writer of its own here; it gets one that waits for nobody."""
         self.writer = None if thread is None else FrameWriter(
-            self._out, lambda: self._call("terminal_drained"), lambda: self._call("terminal_gone"))
+            self._out, lambda: self._call("terminal_drained"), lambda: self._hang_up(signal.SIGHUP))
 
     def start_application_mode(self) -> None:
-        self._ended.clear()
-        self._leaving = False
-        super().start_application_mode()  # type: ignore[no-untyped-call]
+        self._closed = self._leaving = False
+        # Before the loop has its say, and not through it: a loop that is stuck hears no signal.
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._hang_up, number)
+            self._handlers[number] = signal.signal(number, self._hang_up) or signal.SIG_DFL
+        super().start_application_mode()  # type: ignore[no-untyped-call]
         self._call("terminal_ready")
 
-    def _hang_up(self, number: int) -> None:
+    def _hang_up(self, number: int, _frame: object = None) -> None:
         """An orderly end, and a disorderly one if that takes too long (a terminal that blocks)."""
-        threading.Thread(target=self._last_resort, args=(128 + number,), daemon=True).start()
+        if self._told is None:
+            self._told = threading.Thread(target=self._last_resort, args=(128 + number,), daemon=True)
+            self._told.start()
         self._call("terminal_gone")
 
     def _last_resort(self, code: int) -> None:
-        if self._ended.wait(LAST_RESORT_S):
-            return
-        with contextlib.suppress(OSError):
-            os.set_blocking(self._out, False)
-            os.write(self._out, RESTORE.encode())
-        if self.attrs_before is not None:
-            with contextlib.suppress(termios.error):
-                termios.tcsetattr(self.fileno, termios.TCSANOW, self.attrs_before)
+        """End the process if it is still there: also where the app has ended and something it left
+        behind has not."""
+        time.sleep(LAST_RESORT_S)
+        if not self._closed:
+            with contextlib.suppress(OSError):
+                os.set_blocking(self._out, False)
+                os.write(self._out, RESTORE.encode())
+            if self.attrs_before is not None:
+                with contextlib.suppress(termios.error):
+                    termios.tcsetattr(self.fileno, termios.TCSANOW, self.attrs_before)
         os._exit(code)
 
     def disable_input(self) -> None:
@@ -160,13 +180,16 @@ class TerminalDriver(LinuxDriver):
 
     def close(self) -> None:
         super().close()
-        self._ended.set()
+        self._closed = True
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()
 
     def _run_input_thread(self) -> None:
         try:
             self.run_input_thread()
         except OSError:  # reading from a terminal that has gone
-            self._call("terminal_gone")
+            self._hang_up(signal.SIGHUP)
 
     def run_input_thread(self) -> None:
         """Wait for keys without waking for nothing: a timeout only while an escape is undecided."""
@@ -182,7 +205,7 @@ class TerminalDriver(LinuxDriver):
             if self.fileno in ready:
                 data = os.read(self.fileno, 4096)
                 if not data:
-                    self._call("terminal_gone")
+                    self._hang_up(signal.SIGHUP)
                     return
                 for message in parser.feed(decode(data)):
                     self.process_message(message)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,9 @@ class FakeBackend:
     async def seal(self, caller: Caller, reason: str) -> wire.Event:
         raise NotFound("there is nothing to seal")
 
+    async def reload(self, caller: Caller) -> wire.Reloaded:
+        return wire.Reloaded(self.world.at, "the config is as it was", [], [])
+
     async def handover(self) -> Handover:
         return Handover(self.world.at, [], self.world.waiting(), [], [], [])
 
@@ -122,6 +125,9 @@ class App:
 
     def sessions(self) -> list[int]:
         return []
+
+    def follow_config(self, adopt: Callable[[Config], None]) -> None:
+        """Its config never changes."""
 
 
 def opener(hz: float, calm: bool) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,6 +135,61 @@ def test_a_terminal_that_takes_nothing_cannot_keep_it_alive_after_sigterm(home: 
         time.sleep(0.2)
         os.kill(opened.pid, signal.SIGTERM)
         assert psutil.wait_procs([process], timeout=10)[0] == [process]
+
+
+STUCK_LOOP = "while True: time.sleep(0.01)"
+STUCK_THREAD = "self.begin(asyncio.to_thread(time.sleep, 1000)); time.sleep(0.1)"
+
+
+def stuck(how: str) -> list[str]:
+    """A console that q leads into what never ends."""
+    return [sys.executable, "-c", f"""
+import asyncio, os, time
+from console.app import OpsdeckApp
+from console.fake import FakeSource
+from console.fake_world import World
+def action_leave(self):
+    os.write(2, b'\\x1b[Hnow stuck')
+    {how}
+OpsdeckApp.action_leave = action_leave
+OpsdeckApp(FakeSource(World(), clock=lambda: 1000.0)).run()
+"""]
+
+
+@pytest.mark.parametrize("how", [STUCK_LOOP, STUCK_THREAD], ids=["loop", "thread"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_one_that_is_stuck_ends_all_the_same_and_restores_the_terminal(
+        number: signal.Signals, how: str) -> None:
+    with terminal(stuck(how)) as opened:
+        opened.wait_text("flights")
+        opened.send("q")
+        opened.wait_text("now stuck")
+        os.kill(opened.pid, number)
+        opened.wait(lambda: opened.ended, "the end")
+        assert opened.process.wait(10) == 128 + number
+        assert all(mode in opened.written()[-400:] for mode in SAVED)
+
+
+def test_one_that_is_stuck_does_not_outlive_its_terminal() -> None:
+    with terminal(stuck(STUCK_LOOP)) as opened:
+        opened.wait_text("flights")
+        opened.send("q")
+        opened.wait_text("now stuck")
+        process = psutil.Process(opened.pid)
+        opened.hang_up()
+        assert psutil.wait_procs([process], timeout=10)[0] == [process]
+
+
+@pytest.mark.parametrize("term", ["dumb", "unknown"])
+def test_a_terminal_that_cannot_move_the_cursor_is_refused_with_a_sentence(
+        home: Path, term: str) -> None:
+    with terminal(console(home), width=200, TERM=term) as opened:
+        opened.wait(lambda: opened.ended, "the end")
+        assert opened.process.wait(10) == 2
+        assert opened.text().strip().split("\n") == [
+            f"the console wants a terminal that can move the cursor; TERM is {term}",
+            "  set TERM to what your terminal is, for example xterm-256color, or use `opsdeck status`, "
+            "which does without one"]
 
 
 def test_a_terminal_that_is_behind_jumps_to_the_newest_state(home: Path) -> None:
