@@ -6,7 +6,7 @@ import codecs
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,13 +95,24 @@ def _beyond_the_types(config: Config, located: Located) -> Iterator[Problem]:
             if (limit.above is None) == (limit.below is None):
                 yield located.problem((*base, "limits", signal),
                                       f"the limit on {signal} wants one of `above` and `below`")
-        for at, target in enumerate(service.scrape):
-            if not target.startswith(("http://", "https://")):
-                yield located.problem((*base, "scrape", at), f"{target!r} is not an HTTP address",
-                                      "write it like http://127.0.0.1:9100/metrics")
+        yield from _not_http(located, [((*base, "scrape", at), target)
+                                       for at, target in enumerate(service.scrape)])
+        addresses: list[tuple[Where, str | None]] = [
+            (("gateway", "url"), None if service.gateway is None else service.gateway.url),
+            *((("processes", key, "ready"), process.ready) for key, process in service.processes.items())]
+        yield from _not_http(located, [((*base, *place), url) for place, url in addresses])
+    yield from _not_http(located, [(("alerts", "webhooks", level), url)
+                                   for level, url in config.alerts.webhooks.items()])
     for key in ("scrape_interval", "window", "stale_after"):
         if getattr(config.engine, key) <= 0:
             yield located.problem(("engine", key), f"`{key}` must be more than zero")
+
+
+def _not_http(located: Located, addresses: Iterable[tuple[Where, str | None]]) -> Iterator[Problem]:
+    for place, url in addresses:
+        if url is not None and not url.startswith(("http://", "https://")):
+            yield located.problem(place, f"{url!r} is not an HTTP address",
+                                  "write it like http://127.0.0.1:9100/metrics")
 
 
 def _absolute(config: Config, base: Path) -> Config:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.home import Home
+
+if TYPE_CHECKING:
+    from engine.config import Config
+    from engine.located import Problem
 
 NAME = "config"
 HELP = "an example of opsdeck.yaml, a check of one, and the values that hold"
@@ -40,20 +45,42 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(path: Path, home: Home, *, json: bool) -> int:
     from engine import config_file
-    from engine.cli.text import emit
+    from engine.cli.text import emit, plain
 
-    _, problems = config_file.check(path)
+    config, problems = config_file.check(path)
     if home.mode == "system" and path == home.config and path.exists():
         problems += config_file.distrust(path)
+    warnings = _doubts(path, config, home) if config is not None and not problems else []
     if json:
         emit({"path": str(path), "problems": [
             {"file": p.file, "line": p.line, "column": p.column, "level": p.level,
-             "message": p.message, "hint": p.hint} for p in problems]})
+             "message": p.message, "hint": p.hint} for p in [*problems, *warnings]]})
         return 2 if problems else 0
     if problems:
         raise config_file.refusal(path, problems)
-    print(f"{path} is good")
+    for warning in warnings:
+        print(plain(warning, keep="\n"))
+    count = len(warnings)
+    print(f"{path} is good" + (f", but for {count} warning{'s' if count > 1 else ''}" if count else ""))
     return 0
+
+
+def _doubts(path: Path, config: Config, home: Home) -> list[Problem]:
+    from engine import actions, config_doubts
+    from engine.located import load
+    from engine.procedures.actions import Registry
+    from engine.procedures.check import procedures_in
+    from engine.procedures.library import directories
+
+    if not path.exists():
+        return []
+    registry = Registry()
+    actions.register(registry)
+    registry.load_entry_points()
+    ids = {file.stem for place in directories(config, home.path) if place.is_dir()
+           for file in procedures_in(place)}
+    return config_doubts.doubts(config, load(path), actions=[*registry.names(), "shell", "manual"],
+                                procedures=ids)
 
 
 def _show(home: Home, *, json: bool) -> int:

@@ -40,9 +40,12 @@ def paint(text: str, tone: Tone, colour: bool) -> str:
 
 
 def plain(text: object, keep: str = "") -> str:
-    """Text without control, format and bidirectional characters (but those in `keep`)."""
-    return "".join(c if c in keep or unicodedata.category(c)[0] != "C" else "�"
-                   for c in str(text))
+    """Text without control, format and bidirectional characters (but those in `keep`).
+
+    Lines are folded into one, unless line breaks are kept.
+    """
+    text = str(text) if "\n" in keep else " ".join(line.strip() for line in str(text).split("\n"))
+    return "".join(c if c in keep or unicodedata.category(c)[0] != "C" else "�" for c in text)
 
 
 def width(text: str) -> int:

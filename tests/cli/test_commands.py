@@ -22,6 +22,7 @@ from engine.api import wire
 from engine.api.light import Client, connect
 from engine.cli.main import VERBS, main
 from engine.cli.status import lines
+from engine.cli.text import plain
 from engine.daemon import lifecycle
 from tests.daemon.opsdeck_in_memory import PROGRAM
 
@@ -151,6 +152,11 @@ def test_a_signal_over_its_limit_is_marked_before_it_alerts() -> None:
     row = lines(wire.Status(0.0, [slow]), colour=False)[1]
     assert "  212! " in row
     assert row.endswith("over limit")
+
+
+def test_lines_from_elsewhere_are_folded_into_one() -> None:
+    assert plain("no gateway.\n  Give it one.\x1b[2J") == "no gateway. Give it one.\ufffd[2J"
+    assert plain("a\nb", keep="\n") == "a\nb"
 
 
 def test_nothing_is_coloured_where_no_terminal_is(home: Path) -> None:
@@ -363,6 +369,15 @@ def test_config_example_checks_clean_and_show_says_where_each_value_is_from(tmp_
     assert f"{example}:1: unknown key `engin`" in bad.stderr
     problems = json.loads(command("config", "check", "--json", home=tmp_path).stdout)["problems"]
     assert (problems[0]["line"], problems[0]["level"]) == (1, "error")
+
+
+def test_a_config_that_is_valid_but_means_nothing_here_is_good_with_warnings(tmp_path: Path) -> None:
+    path = tmp_path / "opsdeck.yaml"
+    path.write_text("policy: {rules: [{action: traffic.shfit}]}\n")
+    done = command("config", "check", str(path))
+    assert done.returncode == 0
+    assert f"{path}:1: warning: there is no action `traffic.shfit`" in done.stdout
+    assert f"{path} is good, but for 1 warning\n" in done.stdout
 
 
 def test_the_unit_names_the_command_and_holds_together(tmp_path: Path) -> None:

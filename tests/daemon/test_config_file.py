@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from engine import config_file
+from engine import config_file, located
 from engine import home as homes
 from engine.config import Config
+from engine.config_doubts import doubts
 from engine.config_file import EXAMPLE, SCHEMA, check, load, of_engine, settings
 from engine.errors import DocumentError
 
@@ -92,6 +93,33 @@ def test_what_is_not_text_is_refused_rather_than_taken_for_the_defaults(tmp_path
     with pytest.raises(DocumentError) as refused:
         load(path)
     assert "UTF-8" in "".join(refused.value.problems)
+
+
+def test_an_address_that_is_not_one_is_told_wherever_it_stands(tmp_path: Path) -> None:
+    path = written(tmp_path, "\n".join([
+        "services:", "  flights:", "    gateway: {admin: /run/a.sock, url: zzz}", "    processes:",
+        "      champion: {command: [x], ready: foo}", "alerts: {webhooks: {page: 'ftp://x'}}"]))
+    lines = [(problem.line, problem.message) for problem in check(path)[1]]
+    assert lines == [(3, "'zzz' is not an HTTP address"), (5, "'foo' is not an HTTP address"),
+                     (6, "'ftp://x' is not an HTTP address")]
+
+
+def test_names_that_nothing_here_has_are_warned_of_with_their_lines(tmp_path: Path) -> None:
+    path = written(tmp_path, "\n".join([
+        "roles: {admin: {users: [root, no-such-user-xyz], groups: [root, no-such-group]}}", "policy:",
+        "  rules:", "    - {action: traffic.shfit}", "    - {action: 'traffic.*', service: flihgts}",
+        "    - {action: '*', service: 'fl*'}", "engine: {library: [missing, .]}", "services:",
+        "  flights: {limits: {p99_ms: {above: 1, runbooks: [high-latency, nope]}}}"]))
+    config, problems = check(path)
+    assert config is not None and not problems
+    found = doubts(config, located.load(path), actions=["traffic.shift", "shell"],
+                   procedures=["high-latency"])
+    assert [(each.line, each.level) for each in found] == [
+        (1, "warning"), (1, "warning"), (4, "warning"), (5, "warning"), (7, "warning"), (9, "warning")]
+    text = "\n".join(map(str, found))
+    for told in ("no user `no-such-user-xyz`", "no group `no-such-group`", "did you mean `traffic.shift`?",
+                 "did you mean `flights`?", f"no directory {tmp_path / 'missing'}", "no procedure `nope`"):
+        assert told in text
 
 
 def test_relative_paths_are_meant_from_the_file(tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""What a valid `opsdeck.yaml` says that probably is not meant: names that nothing on this host has.
+
+They are warnings: a config may be checked on another machine than the one it is for. But a policy rule
+for an action that does not exist protects nothing, so that it has to be told.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import grp
+import pwd
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from engine.config import Config
+from engine.located import Located, Problem, did_you_mean
+from engine.located.reading import Where
+
+
+def doubts(config: Config, located: Located, *, actions: Collection[str], procedures: Collection[str]
+           ) -> list[Problem]:
+    """Every doubt as a warning with its line. `actions` are all that a rule may name (with "shell" and
+    "manual"), `procedures` the ids of the library. Paths in `config` are absolute."""
+    found = [*_policy(config, located, actions), *_runbooks(config, located, procedures),
+             *_people(config, located), *_library(config, located)]
+    return sorted(found, key=lambda problem: (problem.line, problem.column))
+
+
+def _policy(config: Config, located: Located, actions: Collection[str]) -> Iterator[Problem]:
+    for at, rule in enumerate(config.policy.rules):
+        base: Where = ("policy", "rules", at)
+        if not fnmatch.filter(actions, rule.action):
+            yield _warning(located, (*base, "action"), f"there is no action `{rule.action}`, so this rule "
+                           "protects nothing", did_you_mean(rule.action, actions))
+        if rule.service != "*" and not fnmatch.filter(config.services, rule.service):
+            yield _warning(located, (*base, "service"), f"there is no service `{rule.service}` here, so "
+                           "this rule protects nothing", did_you_mean(rule.service, config.services))
+
+
+def _runbooks(config: Config, located: Located, procedures: Collection[str]) -> Iterator[Problem]:
+    for name, service in config.services.items():
+        for signal, limit in service.limits.items():
+            for at, id in enumerate(limit.runbooks):
+                if id not in procedures:
+                    yield _warning(located, ("services", name, "limits", signal, "runbooks", at),
+                                   f"the library has no procedure `{id}`", did_you_mean(id, procedures))
+
+
+def _people(config: Config, located: Located) -> Iterator[Problem]:
+    for role, members in config.roles.items():
+        for kind, names in (("user", members.users), ("group", members.groups)):
+            for at, name in enumerate(names):
+                if not _known(kind, name):
+                    yield _warning(located, ("roles", role, f"{kind}s", at),
+                                   f"this machine has no {kind} `{name}`, so nobody gets the role by it")
+
+
+def _known(kind: str, name: str) -> bool:
+    try:
+        pwd.getpwnam(name) if kind == "user" else grp.getgrnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _library(config: Config, located: Located) -> Iterator[Problem]:
+    for at, place in enumerate(config.engine.library):
+        if not Path(place).is_dir():
+            yield _warning(located, ("engine", "library", at), f"there is no directory {place}")
+
+
+def _warning(located: Located, where: Where, message: str, hint: str | None = None) -> Problem:
+    return located.problem(where, message, hint, "warning")
