@@ -159,6 +159,14 @@ class TerminalDriver(LinuxDriver):
             self._told.start()
         self._call("terminal_gone")
 
+    def _sigtstp_application(self, *_: object) -> None:
+        """Stop together with the rest of the foreground job, as ^Z does elsewhere: a shell takes its
+        terminal back only when a launcher that waits for us, such as `uv run`, has stopped too."""
+        if self._auto_restart:
+            self.suspend_application_mode()
+            self._must_signal_resume = True
+        os.killpg(0, signal.SIGSTOP)
+
     def _last_resort(self, code: int) -> None:
         """End the process if it is still there: also where the app has ended and something it left
         behind has not."""

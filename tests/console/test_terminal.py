@@ -243,6 +243,21 @@ def test_suspending_gives_the_shell_its_terminal_and_coming_back_repaints(home: 
         opened.wait(lambda: b"flights" in opened.written()[before:], "painted again")
 
 
+def test_suspending_stops_a_launcher_that_waits_for_the_console_too(home: Path) -> None:
+    launcher = [sys.executable, "-c", "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))"]
+    with terminal([*launcher, *console(home)]) as opened:
+        opened.wait_text("flights")
+        waiting = psutil.Process(opened.pid)
+        opened.send("\x1a")
+        opened.wait(lambda: waiting.status() == psutil.STATUS_STOPPED, "the launcher stopped")
+        assert b"\x1b[?1049l" in opened.written()
+        before = len(opened.written())
+        os.killpg(opened.pid, signal.SIGCONT)
+        opened.wait(lambda: b"flights" in opened.written()[before:], "painted again")
+        opened.send("q")
+        opened.wait(lambda: opened.process.poll() is not None, "left")
+
+
 def test_copying_sends_one_clipboard_sequence(home: Path) -> None:
     with terminal(console(home)) as opened:
         opened.wait_text("flights")
