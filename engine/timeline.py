@@ -6,6 +6,8 @@ from engine.api import wire
 from engine.journal.events import Event
 from engine.procedures.output import harmless
 
+LONGEST = 120  # characters of what a step said last
+
 
 def wire_event(event: Event) -> wire.Event:
     """An event as a screen shows it: one sentence, with the data beside it."""
@@ -28,7 +30,8 @@ def sentence(event: Event) -> str:
             return f"is ready: {data['command']}" if data["command"] else "could not be made ready"
         case "step.intent":
             again = " again" if data.get("resumed") or data.get("retry") else ""
-            return f"begins{again}, attempt {event.attempt}"
+            why = ", as the engine ended before it did" if data.get("resumed") else ""
+            return f"begins{again}, attempt {event.attempt}{why}"
         case "step.outcome":
             return _outcome(data)
         case "step.settled":
@@ -69,4 +72,8 @@ def _outcome(data: dict[str, object]) -> str:
         result = data.get("result")
         return f"answered: {result['answer'] if isinstance(result, dict) else result}"
     code = data.get("exit_code")
-    return state if code in (None, 0) else f"{state}, exit code {code}"
+    if code not in (None, 0):
+        return f"{state}, exit code {code}"
+    said = str(data.get("stdout") or "").split("\n")
+    last = next((line.strip() for line in reversed(said) if line.strip()), "")
+    return f"{state}: {last[:LONGEST]}{'…' if len(last) > LONGEST else ''}" if last else state

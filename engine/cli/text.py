@@ -7,6 +7,7 @@ control characters.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 import unicodedata
@@ -44,8 +45,8 @@ def plain(text: object, keep: str = "") -> str:
 
     Lines are folded into one, unless line breaks are kept.
     """
-    text = str(text) if "\n" in keep else " ".join(line.strip() for line in str(text).split("\n"))
-    return "".join(c if c in keep or unicodedata.category(c)[0] != "C" else "�" for c in text)
+    folded = str(text) if "\n" in keep else re.sub(r"\s*\n\s*", " ", str(text))
+    return "".join(c if c in keep or unicodedata.category(c)[0] != "C" else "�" for c in folded)
 
 
 def width(text: str) -> int:
