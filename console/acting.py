@@ -48,8 +48,7 @@ async def _gate(app: OpsdeckApp, run_id: str, step_id: str) -> None:
         app.say(f"Step {step_id} of run {run_id} waits no more.", "warn")
         return
     ask = asks.gate(run, step, app.state.now)
-    app.open(Dialog(ask, lambda *answer: app.begin(perform(app, *answer)),
-                           abort=lambda: abort_run(app, run)))
+    _ask(app, ask, run)
 
 
 def pause(app: OpsdeckApp, run: wire.RunView) -> None:
@@ -57,7 +56,13 @@ def pause(app: OpsdeckApp, run: wire.RunView) -> None:
     if refused := safety.refusal(ask.choices[0].verb, app.state):
         app.say(refused, "warn")
         return
-    app.open(Dialog(ask, lambda *answer: app.begin(perform(app, *answer))))
+    _ask(app, ask, run)
+
+
+def _ask(app: OpsdeckApp, ask: Ask, run: wire.RunView) -> None:
+    """Put a question about a run; from any of them x leads to its abort."""
+    app.open(Dialog(ask, lambda *answer: app.begin(perform(app, *answer)),
+                    abort=lambda: abort_run(app, run)))
 
 
 def abort_run(app: OpsdeckApp, run: wire.RunView) -> None:

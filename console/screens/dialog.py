@@ -31,7 +31,11 @@ class Sheet(Lines):
 
 
 class Dialog(ModalScreen[None], inherit_bindings=False):
-    """Puts an `Ask`. Calls `answered` with the choice and what was typed; leaving calls nothing."""
+    """Puts an `Ask`. Calls `answered` with the choice and what was typed; leaving calls nothing.
+
+    `abort` is what x does, and ctrl-x where x is a letter of what is typed: every ask that concerns
+    a run has it, so that a question never stands in the way of an abort.
+    """
 
     AUTO_FOCUS = ""
     BINDINGS = []
@@ -85,16 +89,21 @@ class Dialog(ModalScreen[None], inherit_bindings=False):
             spans: list[Span] = []
             rows: list[Line] = []
             used = 1
-            for key, label in [*((c.key, c.label) for c in self.put.choices),
-                               ("esc", "leave it as it is")]:
-                if used + len(key) + len(label) + 4 > width and spans:
+            aborts = [("x", "abort")] if self.abort is not None else []
+            offered = [*((c.key, c.label) for c in self.put.choices), *aborts]
+            long = sum(len(key) + len(label) + 4 for key, label in offered) + 22 > width
+            for key, label in [*offered, ("esc", "leave it" if long else "leave it as it is")]:
+                if used + len(key) + len(label) + 1 > width and spans:
                     rows.append(line(" ", *spans))
                     spans, used = [], 1
                 spans += [(key, "ask"), (f" {label}   ", "text")]
                 used += len(key) + len(label) + 4
             return [*rows, line(" ", *spans), *self._problem(width)]
-        return [line((f" {self.choice.prompt}", "ask"), ("   esc leaves it as it is", "dim")),
-                line((" > ", "accent"), *self.edit.spans(width - 6)), *self._problem(width)]
+        keys = "   esc leaves it as it is" + ("   ^X aborts" if self.abort is not None else "")
+        first = [line((f" {self.choice.prompt}", "ask"), (keys, "dim"))]
+        if len(self.choice.prompt) + len(keys) + 1 > width:
+            first = [line((f" {self.choice.prompt}", "ask")), line((keys[2:], "dim"))]
+        return [*first, line((" > ", "accent"), *self.edit.spans(width - 6)), *self._problem(width)]
 
     def _problem(self, width: int) -> list[Line]:
         return [line((" " + row, "warn")) for row in format.wrap(self.problem, width - 2)] \
@@ -103,6 +112,8 @@ class Dialog(ModalScreen[None], inherit_bindings=False):
     async def press(self, key: str, character: str | None) -> None:
         if key == "escape" or (self.choice is None and key in ("n", "q")):
             self.dismiss()
+        elif key == "ctrl+x" or (key == "x" and self.choice is None):
+            self._abort()
         elif key in ("pageup", "pagedown"):
             self.scrolled += 5 if key == "pagedown" else -5
             self.draw()
@@ -120,10 +131,6 @@ class Dialog(ModalScreen[None], inherit_bindings=False):
             self.draw()
 
     def _choose(self, key: str) -> None:
-        if key == "x" and self.abort is not None:
-            self.dismiss()
-            self.abort()
-            return
         for choice in self.put.choices:
             if choice.key == key:
                 if choice.wants == "nothing":
@@ -132,6 +139,16 @@ class Dialog(ModalScreen[None], inherit_bindings=False):
                     self.choice = choice
                     self.draw()
                 return
+
+    def _abort(self) -> None:
+        if self.abort is not None:
+            self.dismiss()
+            self.abort()
+            return
+        asked = any(choice.verb == "abort" for choice in self.put.choices)
+        self.problem = "This is the question about the abort: y aborts." if asked else \
+            "There is no run yet, so there is nothing to abort."
+        self.draw()
 
     def _enter(self, choice: Choice) -> None:
         text = self.edit.text.strip()

@@ -162,6 +162,37 @@ async def test_what_changed_under_the_dialog_refuses_the_act_and_shows_the_new_s
             assert "champion 80 %, challenger 20 %" in picture(app)
 
 
+@pytest.mark.parametrize(("run", "key"), [
+    ("184", "p"), ("177", "p"), ("182", "A"), ("180", "enter"), ("179", "enter"), ("178", "enter")])
+async def test_x_leads_from_any_question_about_a_run_to_its_abort(run: str, key: str) -> None:
+    async with opened(Scene("run", run=run, write=True), (80, 24)) as (app, pilot):
+        await do(app, pilot, key)
+        assert "x abort esc" in picture(app)
+        await do(app, pilot, "x")
+        assert f"Abort run {run}?" in picture(app)
+        await do(app, pilot, "x")
+        assert "y aborts" in picture(app) and source_of(app).acts == []
+        await do(app, pilot, "y")
+        assert [(r, v) for r, v, _ in source_of(app).acts] == [(run, "abort")]
+
+
+@pytest.mark.parametrize("keys", [("184", "enter"), ("181", "enter"), ("182", "A", "b"),
+                                  ("182", "A", "r")])
+async def test_where_x_is_a_letter_to_type_ctrl_x_leads_to_the_abort(keys: tuple[str, ...]) -> None:
+    async with opened(Scene("run", run=keys[0], write=True), (80, 24)) as (app, pilot):
+        await do(app, pilot, *keys[1:], "x")
+        assert "^X aborts" in picture(app) and "> x" in picture(app)
+        await do(app, pilot, "ctrl+x")
+        assert f"Abort run {keys[0]}?" in picture(app)
+
+
+async def test_before_there_is_a_run_x_says_that_nothing_can_be_aborted() -> None:
+    async with opened(Scene("fleet", write=True), (80, 24)) as (app, pilot):
+        await do(app, pilot, *typed(":runbooks error-spike\r\r\r"), "x")
+        assert "There is no run yet, so there is nothing to abort." in picture(app)
+        assert "x abort " not in app.painter.text()[-2]
+
+
 async def test_abort_is_sent_without_reading_the_run_again() -> None:
     async with opened(TYPED, (80, 24)) as (app, pilot):
         source = source_of(app)
