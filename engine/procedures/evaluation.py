@@ -1,7 +1,7 @@
 """Evaluating CEL (Common Expression Language) over plain data, with errors a person can act on.
 
 Pure: an expression and its names in, a value out. Limits keep one expression from occupying the
-engine: 2,000 characters, and list macros nested at most two deep.
+engine: 2,000 characters, list macros nested at most two deep, and what `inputs` says.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from engine.errors import OpsdeckError
 from engine.located.names import did_you_mean, nearest
+from engine.procedures.inputs import TooMuch, given
 from engine.procedures.scanner import Reference, nesting, references
 from engine.procedures.secrets import SecretRef
 
@@ -88,15 +89,18 @@ def evaluate(expr: str, context: Mapping[str, Any], where: str | None = None) ->
     expression, an unknown name, a missing field or types that do not fit.
     """
     program = compile_only(expr, where)
-    names = {name: _plain(context[name]) for name in program.variables() if name in context}
+    known = {name: context[name] for name in program.variables() if name in context}
     try:
-        return _result(program.execute(names))
+        return _result(program.execute(given(expr, known, context)))
     except (KeyboardInterrupt, SystemExit):
         raise
     except ExpressionError as error:
         raise _at(error, where) from None
+    except TooMuch as error:
+        raise ExpressionError(f"`{_short(expr)}` is more than one expression may do: {error}", "value",
+                              where=where, hint="compute it in a step of its own") from None
     except BaseException as error:  # a panic in the library is no Exception
-        raise _at(_explained(expr, names, list(context), error), where) from None
+        raise _at(_explained(expr, known, list(context), error), where) from None
 
 
 def truth(expr: str, context: Mapping[str, Any], where: str | None = None) -> bool:
@@ -123,6 +127,8 @@ def shown(path: Reference) -> str:
 
 def describe(value: Any) -> str:
     """The type of a value in plain words: "a text", "a whole number" …"""
+    if isinstance(value, SecretRef):
+        return "a text"
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text",
              list: "a list", dict: "a map", type(None): "null"}
     return names.get(type(value), type(value).__name__)
@@ -131,21 +137,6 @@ def describe(value: Any) -> str:
 def _at(error: ExpressionError, where: str | None) -> ExpressionError:
     """A copy: compiled errors are cached, and each place has a name of its own."""
     return ExpressionError(error.message, error.kind, where=where or error.where, hint=error.hint)
-
-
-def _plain(value: Any) -> Any:
-    """What CEL can take: secrets by their masked name, dates as text, broken text repaired."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode() if not value.isascii() else value
-    if value is None or isinstance(value, bool | int | float | bytes):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
-    if isinstance(value, dt.date | dt.datetime):
-        return value.isoformat()
-    return str(value)
 
 
 def _result(value: Any) -> Any:

@@ -8,7 +8,7 @@ interpolation in a shell script stands where quoting protects it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 OPEN, CLOSE = "${{", "}}"
@@ -132,6 +132,20 @@ def nesting(source: str) -> int:
         elif token.text == ")" and token.kind == "mark" and stack:
             stack.pop()
     return deepest
+
+
+def bodies(source: str, macros: Collection[str]) -> list[str]:
+    """What stands in the parentheses of each call of these list macros."""
+    found: list[str] = []
+    begun: list[int | None] = []
+    read = list(tokens(source))
+    for at, token in enumerate(read):
+        if token.kind == "mark" and token.text == "(":
+            named = at > 1 and read[at - 1].text in macros and read[at - 2].text == "."
+            begun.append(token.at + 1 if named else None)
+        elif token.kind == "mark" and token.text == ")" and begun and (start := begun.pop()) is not None:
+            found.append(source[start:token.at])
+    return found
 
 
 def parts(template: str) -> list[str | Expression]:
