@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from console import asks, safety
+from console import asks, format, safety
 from console.asks import Ask, Choice
 from console.screens.dialog import Dialog
 from engine.api import wire
@@ -24,7 +24,7 @@ SLOW_S = 0.5
 def sentence(error: OpsdeckError) -> str:
     """An error as one or two sentences."""
     parts = [f"{error.where}: {error.message}" if error.where else error.message, error.hint or ""]
-    return " ".join(f"{part[0].upper()}{part[1:]}".rstrip(".") + "." for part in parts if part)
+    return " ".join(format.sentence(part) for part in parts if part)
 
 
 def gate(app: OpsdeckApp, run: str, step: str) -> None:

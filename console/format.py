@@ -7,12 +7,14 @@ never zero.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
 
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 UNKNOWN = "-"
+COMMAND = re.compile(r"opsdeck(?: [a-z]+)?(?: \d+)?|systemctl \S+ \S+")
 
 
 def ms(value: float | None) -> str:
@@ -121,6 +123,14 @@ def size(count: int) -> str:
 
 def plural(count: int, one: str, many: str | None = None) -> str:
     return f"{count} {one}" if count == 1 else f"{count} {many or one + 's'}"
+
+
+def sentence(text: str) -> str:
+    """`text` with a capital and a full stop. A command in front stays as it is typed, in backquotes."""
+    text = text.rstrip(".")
+    if command := COMMAND.match(text):
+        return f"`{command[0]}`{text[command.end():]}."
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def clip(text: str, width: int, more: str = "…") -> str:

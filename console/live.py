@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from console import format
 from console.source import Clock, Link, Tick
 from engine.api import wire
 from engine.api.backend import OutputChunk, Verb
@@ -206,5 +207,4 @@ class LiveSource:
 def _reason(error: OpsdeckError | None) -> str:
     if error is None:
         return "The engine ended the stream; trying again."
-    hint = f" {error.hint[0].upper()}{error.hint[1:].rstrip('.')}." if error.hint else ""
-    return f"{error.message[0].upper()}{error.message[1:].rstrip('.')}.{hint}"
+    return " ".join(format.sentence(part) for part in (error.message, error.hint) if part)

@@ -87,6 +87,10 @@ class ApprovalsView(View):
         chosen = self.table().selected
         return next((w for w in self.deck.state.waiting if key(w) == chosen), None)
 
+    def hints(self) -> list[tuple[str, str]]:
+        idle = () if self.table().selected else ("enter", "A", "x", "/")
+        return [pair for pair in super().hints() if pair[0] not in idle]
+
     def copyable(self) -> str:
         waiting = self.selected()
         return f"run {waiting.run} step {waiting.step}: {waiting.prompt}" if waiting else ""
@@ -106,3 +110,5 @@ class ApprovalsView(View):
     def action_abort(self) -> None:
         if waiting := self.selected():
             self.deck.abort_of([waiting.run], f"run {waiting.run}")
+        else:
+            self.deck.say("There is no run here to abort.", passing=True)

@@ -17,7 +17,7 @@ from console.widgets.lines import BLANK, Box, Line, Lines, line
 from console.widgets.table import Table
 from engine.api import wire
 from engine.api.backend import OutputChunk
-from engine.errors import OpsdeckError
+from engine.errors import NotFound, OpsdeckError
 
 WIDE = 140
 LEFT = 56    # percent of a wide screen, as in theme.tcss
@@ -38,6 +38,7 @@ class RunScreen(View):
         self.showing_timeline = False
         self.events: list[wire.Event] = []
         self.problem: str | None = None
+        self.missing = False
         self.top = 0
         self._current: str | None = None
         self._due = False
@@ -82,6 +83,7 @@ class RunScreen(View):
                     self.problem = item.reason if item.state == "lost" else None
         except OpsdeckError as error:
             self.problem = acting.sentence(error)
+            self.missing = isinstance(error, NotFound)
             self.renew()
 
     def take(self, run: wire.RunView) -> None:
@@ -208,10 +210,10 @@ class RunScreen(View):
                  "A": "approve" if kind == "approval" else "",
                  "enter": "" if kind in (None, "approval") else "answer",
                  "p": "" if ended or not known else "resume" if run and run.state == "paused" else "pause",
-                 "x": "" if ended else "abort"}
+                 "x": "" if ended or self.missing else "abort"}
         own = [(c.show, words.get(c.show, c.hint)) for c in commands.own(self.place) if c.hint]
         everywhere = [pair for pair in super().hints() if pair[0] not in words]
-        leave = [] if ended else [("esc", "leave it running")]
+        leave = [] if ended else [("esc", "back" if self.missing else "leave it running")]
         return [pair for pair in [*own, *leave, *everywhere] if pair[1]]
 
     def selection_moved(self) -> None:

@@ -115,6 +115,10 @@ class RunsView(View):
         key = self.table().selected
         return next((r for r in runs if r.id == key), None)
 
+    def hints(self) -> list[tuple[str, str]]:
+        idle = () if self.table().selected else ("enter", "A", "x", "/")
+        return [pair for pair in super().hints() if pair[0] not in idle]
+
     def copyable(self) -> str:
         run = self.selected(self.all())
         return f"run {run.id} {run.procedure} {run.state}: {run.next or run.title}" if run else ""
@@ -125,5 +129,7 @@ class RunsView(View):
 
     def action_abort(self) -> None:
         run = self.selected(self.all())
-        if run is not None:
+        if run is None:
+            self.deck.say("There is no run here to abort.", passing=True)
+        else:
             self.deck.abort_of([run.id] if run.ended is None else [], f"run {run.id}")

@@ -193,6 +193,26 @@ async def test_before_there_is_a_run_x_says_that_nothing_can_be_aborted() -> Non
         assert "x abort " not in app.painter.text()[-2]
 
 
+async def test_a_run_that_is_not_there_is_said_so_and_offers_only_what_works() -> None:
+    async with opened(Scene("fleet", write=True), (80, 24)) as (app, pilot):
+        await do(app, pilot, *typed(":run 999\r"))
+        shown = app.painter.text()
+        assert "There is no run 999." in picture(app)
+        assert shown[23].split() == ["esc", "back", "a", "approvals", ":", "go", "to", "?", "keys"]
+
+
+@pytest.mark.parametrize("place", ["runs", "approvals"])
+async def test_an_empty_list_offers_only_what_works_and_x_says_why_not(place: str) -> None:
+    def nothing(source: FakeSource) -> None:
+        source.world.runs = {}
+
+    async with opened(Scene("fleet", prepare=nothing), (80, 24)) as (app, pilot):
+        await do(app, pilot, *typed(f":{place}\r"))
+        assert app.painter.text()[23].split() == ["a", "approvals", ":", "go", "to", "?", "keys"]
+        await do(app, pilot, "x")
+        assert "There is no run here to abort." in picture(app)
+
+
 async def test_abort_is_sent_without_reading_the_run_again() -> None:
     async with opened(TYPED, (80, 24)) as (app, pilot):
         source = source_of(app)

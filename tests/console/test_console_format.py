@@ -99,3 +99,14 @@ def test_buckets_keep_the_largest_value_of_the_newest_stretch(
     assert len(found) == count
     if values and values[-1] is not None:
         assert found[-1] is not None and found[-1] >= values[-1]
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    ("there is no run 99", "There is no run 99."),
+    ("opsdeck runs lists them", "`opsdeck runs` lists them."),
+    ("opsdeck show 12 tells how it went", "`opsdeck show 12` tells how it went."),
+    ("systemctl start opsdeck", "`systemctl start opsdeck`."),
+    ("`opsdeck runs` lists them.", "`opsdeck runs` lists them."),
+    ("é", "É.")])
+def test_a_sentence_has_a_capital_but_a_command_stays_as_it_is_typed(text: str, shown: str) -> None:
+    assert format.sentence(text) == shown
