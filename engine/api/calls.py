@@ -1,7 +1,7 @@
 """Every route as a value: method, path, body and the type of its answer. Pure.
 
-`light.Client` and `client.AsyncClient` carry the same calls, one blocking and one not; the routes
-of `engine.daemon.routes` answer them. `answer` reads a response, or raises the error it stands for.
+`light.Client` carries the calls; the routes of `engine.daemon.routes` answer them. `answer` reads a
+response, or raises the error it stands for.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def _export(home: Home, run: str | None) -> int:
 
 
 def _seal(home: Home, reason: str, *, as_json: bool) -> int:
-    from engine.api.client import connect
+    from engine.api.light import connect
     from engine.cli.text import emit, plain, say
     from engine.errors import HomeBusy
 

@@ -1,9 +1,10 @@
-"""Both clients speak the whole API, alike, and say what is wrong when nobody answers."""
+"""The client speaks the whole API, and says what is wrong when nobody answers."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import socket
 import subprocess
 import sys
@@ -15,42 +16,35 @@ import pytest
 
 from engine.api import wire
 from engine.api.backend import Backend
-from engine.api.client import AsyncClient
 from engine.api.light import Client
 from engine.errors import EngineUnreachable, NotFound, NotPermitted, OpsdeckError
 from tests.daemon.conftest import Running, running  # noqa: F401  (the fixture)
 
 
-def calls(kind: type) -> dict[str, list[str]]:
-    return {name: list(inspect.signature(member).parameters)
-            for name, member in inspect.getmembers(kind, inspect.isfunction)
-            if not name.startswith("_")}
+def calls(kind: type) -> set[str]:
+    return {name for name, _ in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_")}
 
 
-def test_the_two_clients_have_the_same_calls() -> None:
-    only_blocking = {"hang_up"}  # a task is cancelled instead
-    assert {n: c for n, c in calls(Client).items() if n not in only_blocking} == calls(AsyncClient)
+def test_the_client_offers_all_that_the_engine_does() -> None:
+    assert calls(Backend) - {"info"} <= calls(Client)
 
 
-def test_the_clients_offer_all_that_the_engine_does() -> None:
-    assert set(calls(Backend)) - {"info"} <= set(calls(Client))
-
-
-async def test_every_call_gives_the_same_over_both(running: Running) -> None:  # noqa: F811
-    light = Client(running.home.socket)
-    view = await asyncio.to_thread(light.start_run, wire.StartRun("ask", {"a": 1}))
-    assert view == await running.client.run(view.id)
-    for name, given in (("engine", ()), ("library", ()), ("runs", (["waiting"], 5)),
-                        ("timeline", ("1",)), ("events", (5, None)), ("output", ("1", "drain"))):
-        ours = await asyncio.to_thread(getattr(light, name), *given)
-        theirs = await getattr(running.client, name)(*given)
-        assert type(ours) is type(theirs)
-    assert [s.name for s in (await asyncio.to_thread(light.status)).services] == ["flights"]
-    assert (await asyncio.to_thread(light.history, "flights", 60, 6)).step_s == 10
-    assert (await asyncio.to_thread(light.verify)).breaks == []
-    assert (await asyncio.to_thread(light.handover)).stale == ["fraud"]
+async def test_every_call_gives_what_the_engine_says(running: Running) -> None:  # noqa: F811
+    client = running.client
+    view = await client.start_run(wire.StartRun("ask", {"a": 1}))
+    assert view == await running.backend.run(view.id) == await client.run(view.id)
+    assert (await client.engine()).pid == os.getpid()
+    assert [p.id for p in await client.library()] == [p.id for p in await running.backend.library()]
+    assert [r.id for r in await client.runs(["waiting"], 5)] == [view.id]
+    assert [e.seq for e in await client.timeline(view.id)] == [1] and await client.events(5, None) == []
+    assert await client.output(view.id, "drain") == await running.backend.output(view.id, "drain", 1, 0, 9)
+    assert [s.name for s in (await client.status()).services] == ["flights"]
+    assert (await client.snapshot()).engine.pid == os.getpid()
+    assert (await client.history("flights", 60, 6)).step_s == 10
+    assert (await client.verify()).breaks == [] and (await client.handover()).stale == ["fraud"]
+    assert (await client.reload()).changed == ["roles.viewer"]
     with pytest.raises(NotFound):
-        await asyncio.to_thread(light.run, "nil")
+        await client.run("nil")
 
 
 async def test_the_light_client_follows_a_run_to_its_end(running: Running) -> None:  # noqa: F811
@@ -139,17 +133,14 @@ async def test_what_is_no_engine_of_ours_is_unreachable_with_a_reason(
     path = pretender(answer)
     with pytest.raises(EngineUnreachable, match=says) as light:
         await asyncio.to_thread(Client(path).status)
-    with pytest.raises(EngineUnreachable, match=says):
-        await AsyncClient(path).status()
     assert light.value.exit_code == 7
 
 
 async def test_an_answer_that_never_came_to_a_change_says_that_it_may_have_happened(
         pretender: Callable[[bytes], Path]) -> None:
     path = pretender(b"")
-    for error in (await failure(asyncio.to_thread(Client(path).act, "1", "pause", wire.Act())),
-                  await failure(AsyncClient(path).act("1", "pause", wire.Act()))):
-        assert "may have been carried out" in str(error)
+    error = await failure(asyncio.to_thread(Client(path).act, "1", "pause", wire.Act()))
+    assert "may have been carried out" in str(error)
 
 
 async def failure(work: object) -> OpsdeckError:
@@ -160,10 +151,9 @@ async def failure(work: object) -> OpsdeckError:
 
 async def test_no_socket_at_all_says_how_to_start_an_engine(tmp_path: Path) -> None:
     path = tmp_path / "none.sock"
-    for error in (await failure(asyncio.to_thread(Client(path).status)),
-                  await failure(AsyncClient(path).status())):
-        assert f"no engine answers at {path}" in str(error)
-        assert "opsdeck engine start" in str(error)
+    error = await failure(asyncio.to_thread(Client(path).status))
+    assert f"no engine answers at {path}" in str(error)
+    assert "opsdeck engine start" in str(error)
 
 
 def test_a_socket_of_others_is_not_permitted_rather_than_away() -> None:
@@ -180,9 +170,6 @@ async def test_a_silent_engine_is_given_up(tmp_path: Path) -> None:
         listener.bind(str(path))
         listener.listen()
         with pytest.raises(EngineUnreachable, match="stopped answering"):
-            async for _ in AsyncClient(path, silence=0.1).snapshots():
-                pass
-        with pytest.raises(EngineUnreachable, match="stopped answering"):
             await asyncio.to_thread(list, Client(path, silence=0.1).snapshots())
 
 
@@ -192,7 +179,6 @@ HEAVY = ("pydantic", "httpx", "starlette", "uvicorn", "textual", "numpy", "scipy
 
 @pytest.mark.parametrize(("module", "forbidden"), [
     ("engine.api.light", HEAVY), ("engine.cli.status", HEAVY),
-    ("engine.api.client", tuple(h for h in HEAVY if h != "asyncio")),
     ("engine.cli.main", (*HEAVY, "argparse", "msgspec", "http", "json")),
     ("engine.home", (*HEAVY, "argparse", "msgspec", "http", "json"))])
 def test_what_starts_quickly_imports_nothing_heavy(module: str, forbidden: tuple[str, ...]) -> None:

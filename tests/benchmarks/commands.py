@@ -6,7 +6,6 @@ the client and the server.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import statistics
 import subprocess
@@ -16,7 +15,6 @@ import time
 from pathlib import Path
 
 from engine import home as homes
-from engine.api.client import AsyncClient
 from engine.api.light import Client
 from engine.daemon import lifecycle
 from tests.benchmarks.figure import Figure
@@ -37,21 +35,12 @@ def cold(*words: str, home: Path | None = None) -> list[float]:
     return took
 
 
-def calls(socket: Path) -> tuple[float, float]:
-    """Median milliseconds of a call: blocking, and not."""
+def calls(socket: Path) -> float:
+    """Median milliseconds of a call."""
     light, took = Client(socket), []
     for _ in range(200):
         before = time.perf_counter()
         light.status()
-        took.append(1000 * (time.perf_counter() - before))
-    return statistics.median(took), asyncio.run(_async_calls(socket))
-
-
-async def _async_calls(socket: Path) -> float:
-    client, took = AsyncClient(socket), []
-    for _ in range(200):
-        before = time.perf_counter()
-        await client.status()
         took.append(1000 * (time.perf_counter() - before))
     return statistics.median(took)
 
@@ -67,7 +56,7 @@ def figures() -> list[Figure]:
         try:
             version = cold("--version")
             status = cold("status", home=home.path)
-            light, other = calls(home.socket)
+            light = calls(home.socket)
         finally:
             lifecycle.stop(home, timeout=10, force=True)
     return [
@@ -75,9 +64,7 @@ def figures() -> list[Figure]:
                f"bare python {bare:.0f} ms, worst of {TIMES} {max(version):.0f} ms"),
         Figure("opsdeck status, cold", statistics.median(status), "ms", 250, "lower",
                f"worst of {TIMES} {max(status):.0f} ms"),
-        Figure("API call over the socket, blocking client", light, "ms", 5, "lower",
-               "GET /v1/status, a connection each"),
-        Figure("API call over the socket, async client", other, "ms", 5, "lower",
+        Figure("API call over the socket", light, "ms", 5, "lower",
                "GET /v1/status, a connection each"),
         Figure("engine start until its socket answers", start, "ms", 2000, "lower",
                "daemon alone, without journal and collectors")]

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from engine import home as homes
-from engine.api.client import AsyncClient
 from engine.config import Config
 from engine.daemon import sockets
 from engine.daemon.identity import Gatekeeper
 from engine.daemon.server import Server
 from engine.home import Home
+from tests.daemon.awaited import Awaited
 from tests.daemon.memory import MemoryApp, MemoryBackend
 from tests.daemon.people import unix_users  # noqa: F401  (a fixture)
 
@@ -30,7 +30,7 @@ class Running:
     home: Home
     app: MemoryApp
     server: Server
-    client: AsyncClient
+    client: Awaited
     task: asyncio.Task[None]
 
     @property
@@ -51,7 +51,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
     listener = sockets.listen(home)
     task = asyncio.create_task(server.run_on(listener))
     await asyncio.wait_for(server.ready.wait(), 10)
-    engine = Running(home, app, server, AsyncClient(home.socket), task)
+    engine = Running(home, app, server, Awaited(home.socket), task)
     try:
         yield engine
     finally:
