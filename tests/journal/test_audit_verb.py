@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.api import client, wire
+from engine.api import light, wire
 from engine.cli.main import main
 from engine.errors import EngineUnreachable
 from engine.journal import lease
@@ -159,7 +159,7 @@ def test_seal_asks_the_engine_that_holds_the_home(audit: Audit, home: Path,
             return wire.Event(seq=30, at=1.0, kind="journal.sealed", by="alice", origin="socket pid 1",
                               run=None, step=None, attempt=None, text="sealed: one break", hash="0")
 
-    monkeypatch.setattr(client, "connect", lambda _: Engine(), raising=False)
+    monkeypatch.setattr(light, "connect", lambda _: Engine())
     with lease.take(home / "engine.lock", engine="engine-a"):
         code, out, _ = audit("seal", "--reason", "INC-7")
     assert (code, out, asked) == (0, "sealed: one break\n", ["INC-7"])
