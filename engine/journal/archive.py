@@ -13,6 +13,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import msgspec
 
@@ -32,22 +33,8 @@ class Header(msgspec.Struct):
     spans: list[Span]
 
 
-class _Line(msgspec.Struct):
-    seq: int
-    run: str
-    n: int
-    at: float
-    kind: str
-    user: str
-    uid: int
-    origin: str
-    step: str | None
-    attempt: int | None
-    data: msgspec.Raw
-    prev: str
-    hash: str
-
-
+_Line = msgspec.defstruct("_Line", [(name, msgspec.Raw if name == "data" else kind)
+                                    for name, kind in get_type_hints(Row).items()])
 _encode = msgspec.json.Encoder().encode
 _decode_line = msgspec.json.Decoder(_Line).decode
 _decode_header = msgspec.json.Decoder(Header).decode
@@ -165,12 +152,10 @@ def remove_unlisted(directory: Path, listed: set[str],
                 path.unlink()
 
 
-def _line(row: Row) -> _Line:
-    values = row._asdict()
-    values["data"] = msgspec.Raw(row.data.encode())
-    return _Line(**values)
+def _line(row: Row) -> dict[str, Any]:
+    return row._asdict() | {"data": msgspec.Raw(row.data.encode())}
 
 
-def _row(line: _Line) -> Row:
-    return Row(line.seq, line.run, line.n, line.at, line.kind, line.user, line.uid, line.origin,
-               line.step, line.attempt, bytes(line.data).decode(), line.prev, line.hash)
+def _row(line: msgspec.Struct) -> Row:
+    values = msgspec.structs.asdict(line)
+    return Row(**values | {"data": bytes(values["data"]).decode()})

@@ -13,7 +13,6 @@ import msgspec
 
 from engine.journal.events import ENGINE, GENESIS, Actor, Event, digest
 
-COLUMNS = "seq, run, n, at, kind, user, uid, origin, step, attempt, data, prev, hash"
 INTENT = "step.intent"
 SEAL = "journal.sealed"      # in the engine's chain: which breaks are known, and who accepted them
 SEGMENT = "journal.segment"  # in a broken chain: the first event of what goes on after the break
@@ -22,7 +21,7 @@ RESERVED = frozenset({SEAL, SEGMENT, ARCHIVED})
 
 
 class Row(NamedTuple):
-    """The columns of `events`, in the order of COLUMNS."""
+    """The columns of `events`, and of a line of an archive, in their order."""
 
     seq: int
     run: str
@@ -37,6 +36,9 @@ class Row(NamedTuple):
     data: str
     prev: str
     hash: str
+
+
+COLUMNS = ", ".join(Row._fields)
 
 
 def row_hash(row: Row) -> str | None:
