@@ -40,7 +40,7 @@ async def _gate(app: OpsdeckApp, run_id: str, step_id: str) -> None:
     try:
         run = await app.source.run(run_id)
     except OpsdeckError as error:
-        app.say(sentence(error), "warn")
+        app.complain(error)
         return
     app.take_run(run)
     step = next((s for s in run.steps if s.id == step_id and s.gate is not None), None)

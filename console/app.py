@@ -21,6 +21,7 @@ from console.source import Source
 from console.stage import Stage
 from console.state import State
 from engine.api import wire
+from engine.errors import EngineUnreachable, OpsdeckError
 
 
 class Home(Protocol):
@@ -50,6 +51,7 @@ class OpsdeckApp(Stage):
         self.glyphs: Glyphs = ASCII if ascii else UNICODE
         self.crash_log = crash_log
         self.notice, self.notice_role, self.notice_passing = "", "text", False
+        self._unheard = False
         self.trail = places.Trail(("run", open_run) if open_run else places.FLEET)
         self.procedures: tuple[str, ...] = ()
         self._touched = source.clock() - 60.0
@@ -71,6 +73,9 @@ class OpsdeckApp(Stage):
     async def _listen(self) -> None:
         async for tick in self.source.ticks():
             self.state.tick = tick
+            if self._unheard and tick.link.state == "live" and not self.state.stale:
+                self.notice = ""
+                self._unheard = False
             self.renew_or_owe()
 
     def _age(self) -> None:
@@ -106,7 +111,13 @@ class OpsdeckApp(Stage):
     def say(self, text: str, role: str = "text", *, passing: bool = False) -> None:
         """Show a sentence: until it is put away, or (`passing`) until the next key."""
         self.notice, self.notice_role, self.notice_passing = text, role, passing
+        self._unheard = False
         self.renew()
+
+    def complain(self, error: OpsdeckError) -> None:
+        """Say why something could not be read. That no engine answers holds only until one does."""
+        self.say(acting.sentence(error), "warn")
+        self._unheard = isinstance(error, EngineUnreachable)
 
     @property
     def message(self) -> tuple[str, str]:

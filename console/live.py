@@ -86,6 +86,7 @@ class LiveSource:
         self._closed = False
         self._pumps: set[Pump] = set()
         self._dice = random.Random()
+        self._back = asyncio.Event()
 
     @property
     def clock(self) -> Clock:
@@ -103,6 +104,16 @@ class LiveSource:
         """Seconds until the next try: backoff, with a fifth of jitter so that consoles spread."""
         base = BACKOFF_S[min(failures, len(BACKOFF_S)) - 1]
         return base * self._dice.uniform(0.8, 1.2)
+
+    async def _rest(self, pause: float) -> None:
+        """Wait before the next try, unless another stream finds the engine first."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._back.wait(), pause)
+
+    def _heard(self) -> None:
+        """The engine answers: whatever rests between two tries need not wait longer."""
+        self._back.set()
+        self._back.clear()
 
     async def ticks(self) -> AsyncIterator[Tick]:
         newest: wire.Snapshot | None = None
@@ -122,6 +133,8 @@ class LiveSource:
                 if isinstance(item, _Ended):
                     error = item.error
                     break
+                if failures:
+                    self._heard()
                 newest, heard, failures = item, self._clock(), 0
                 yield Tick(newest, heard, Link("live"))
             self._drop(pump)
@@ -132,7 +145,7 @@ class LiveSource:
             reason = _reason(error)
             state = Link("lost", reason, self._clock() + pause)
             yield Tick(newest, heard, state)
-            await asyncio.sleep(pause)
+            await self._rest(pause)
 
     async def _answers(self) -> bool:
         """Whether the engine answers a small question: a calm fleet sends nothing for a while."""
@@ -157,6 +170,8 @@ class LiveSource:
                     if isinstance(item, _Ended):
                         error = item.error
                         break
+                    if failures:
+                        self._heard()
                     failures = 0
                     yield item
             finally:
@@ -168,7 +183,7 @@ class LiveSource:
             failures += 1
             pause = self._pause(failures)
             yield Link("lost", _reason(error), self._clock() + pause)
-            await asyncio.sleep(pause)
+            await self._rest(pause)
 
     async def library(self) -> list[wire.Procedure]:
         return await asyncio.to_thread(self._client.library)

@@ -37,8 +37,11 @@ def current(run: wire.RunView) -> wire.StepView | None:
     return ended[-1] if ended else (run.steps[0] if run.steps else None)
 
 
-def note(step: wire.StepView, now: float) -> str:
-    """The last column: what the step waits for, what it did, or what it will want."""
+def note(step: wire.StepView, now: float, *, stale: bool = False) -> str:
+    """The last column: what the step waits for, what it did, or what it will want.
+
+    Of a step that ran when the engine was last heard, `stale` data says no more than that.
+    """
     gate = step.gate
     if gate is not None:
         if gate.kind == "approval":
@@ -46,6 +49,8 @@ def note(step: wire.StepView, now: float) -> str:
         return WAITS[gate.kind]
     if step.error:
         return step.error
+    if step.state == "intent" and stale:
+        return "ran when last heard"
     if step.state == "intent":
         return f"runs for {format.duration(now - step.started)}" if step.started else "runs"
     if step.reason:
@@ -56,7 +61,7 @@ def note(step: wire.StepView, now: float) -> str:
     return last or (f"exit code {step.exit_code}" if step.exit_code else "")
 
 
-def rows(run: wire.RunView, glyphs: Glyphs, now: float) -> list[Row]:
+def rows(run: wire.RunView, glyphs: Glyphs, now: float, *, stale: bool = False) -> list[Row]:
     result: list[Row] = []
     for number, step in enumerate(run.steps, 1):
         role = STEP_ROLES[step.state]
@@ -70,7 +75,7 @@ def rows(run: wire.RunView, glyphs: Glyphs, now: float) -> list[Row]:
         result.append(Row(step.id, (glyphs.steps[step.state], role), {
             "number": (str(number), plain), "id": (step.id, plain), "title": (title + tries, plain),
             "took": (took, "dim"),
-            "note": (note(step, now), role if role in ("ask", "bad", "now") else "dim")}))
+            "note": (note(step, now, stale=stale), role if role in ("ask", "bad", "now") else "dim")}))
     return result
 
 
@@ -98,6 +103,8 @@ def next_action(run: wire.RunView | None, step: wire.StepView | None, state: Sta
     if run.state not in OPEN:
         return _ended(run), "text" if run.state == "done" else "bad"
     gate = step.gate if step is not None else None
+    if state.stale and state.age is not None:
+        return _old(gate, state), "warn"
     if gate is not None and step is not None:
         return _gate(run, step, gate, state)
     if run.state == "paused":
@@ -108,6 +115,15 @@ def next_action(run: wire.RunView | None, step: wire.StepView | None, state: Sta
         return (f"Step {running.id} runs for {for_s}. Nothing to do now; esc leaves it running, "
                 "x aborts."), "text"
     return run.next or "Nothing to do now; the engine goes on by itself.", "text"
+
+
+def _old(gate: wire.Gate | None, state: State) -> str:
+    """How old what is shown is, and what that leaves to do."""
+    text = f"What is shown is {format.age(state.age)} old; the console is reconnecting."
+    if state.read_only:
+        return text
+    wait = " Nothing is answered on it;" if gate is not None else ""
+    return f"{text}{wait} {'a' if wait else 'A'}bort still works (x, then y)."
 
 
 def _ended(run: wire.RunView) -> str:

@@ -88,7 +88,7 @@ class ApprovalsView(View):
         return next((w for w in self.deck.state.waiting if key(w) == chosen), None)
 
     def hints(self) -> list[tuple[str, str]]:
-        idle = () if self.table().selected else ("enter", "A", "x", "/")
+        idle = () if self.deck.state.waiting else ("enter", "A", "x", "/")
         return [pair for pair in super().hints() if pair[0] not in idle]
 
     def copyable(self) -> str:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import msgspec
 from textual.widget import Widget
 
-from console import acting, format
+from console import format
 from console.commands import bindings
 from console.filter import matches
 from console.screens.view import View
@@ -91,7 +91,7 @@ class AuditView(View):
         try:
             found = await self.deck.source.events(PAGE, before)
         except OpsdeckError as error:
-            self.deck.say(acting.sentence(error), "warn")
+            self.deck.complain(error)
             return
         finally:
             self._reading = False

@@ -133,7 +133,7 @@ class RunScreen(View):
         if run is None and self.problem:
             text, role = self.problem, "warn"
         action = [line((" " + row, role)) for row in format.wrap(text, width - 2)]
-        steps = run_text.rows(run, deck.glyphs, now) if run else []
+        steps = run_text.rows(run, deck.glyphs, now, stale=deck.state.stale) if run else []
         total = self.query_one("#run").size.height + (4 if wide else 0)
         facts = run_text.panel(run, self.step, now, width, 9) if run and self.step else []
         if total - len(steps) - len(facts) - len(action) >= 8:
@@ -206,10 +206,11 @@ class RunScreen(View):
         kind = step.gate.kind if step is not None and step.gate is not None else None
         ended = run is not None and run.state not in run_text.OPEN
         known = run is not None
+        fresh = known and not self.deck.state.stale
         words = {"f": "follow" if known else "", "t": "timeline" if known else "",
-                 "A": "approve" if kind == "approval" else "",
-                 "enter": "" if kind in (None, "approval") else "answer",
-                 "p": "" if ended or not known else "resume" if run and run.state == "paused" else "pause",
+                 "A": "approve" if kind == "approval" and fresh else "",
+                 "enter": "" if kind in (None, "approval") or not fresh else "answer",
+                 "p": "" if ended or not fresh else "resume" if run and run.state == "paused" else "pause",
                  "x": "" if ended or self.missing else "abort"}
         own = [(c.show, words.get(c.show, c.hint)) for c in commands.own(self.place) if c.hint]
         everywhere = [pair for pair in super().hints() if pair[0] not in words]
@@ -280,7 +281,7 @@ class RunScreen(View):
         try:
             self.events = await self.deck.source.timeline(self.argument)
         except OpsdeckError as error:
-            self.deck.say(acting.sentence(error), "warn")
+            self.deck.complain(error)
             return
         if self.is_attached:
             self._draw_output()

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from textual.widget import Widget
 
-from console import acting, asks, format
+from console import asks, format
 from console.commands import bindings
 from console.filter import matches
 from console.glyphs import Glyphs
@@ -119,7 +119,7 @@ class RunbooksView(View):
         try:
             self.procedures = await self.deck.source.library()
         except OpsdeckError as error:
-            self.deck.say(acting.sentence(error), "warn")
+            self.deck.complain(error)
             return
         self.deck.procedures = tuple(p.id for p in self.procedures)
         if self.is_attached:

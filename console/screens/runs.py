@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from textual.widget import Widget
 
-from console import acting, format
+from console import format
 from console.commands import bindings
 from console.filter import matches
 from console.glyphs import Glyphs
@@ -94,7 +94,7 @@ class RunsView(View):
         try:
             self.older = await self.deck.source.runs(FETCHED)
         except OpsdeckError as error:
-            self.deck.say(acting.sentence(error), "warn")
+            self.deck.complain(error)
             return
         if self.is_attached:
             self.renew()
@@ -116,7 +116,7 @@ class RunsView(View):
         return next((r for r in runs if r.id == key), None)
 
     def hints(self) -> list[tuple[str, str]]:
-        idle = () if self.table().selected else ("enter", "A", "x", "/")
+        idle = () if self.all() else ("enter", "A", "x", "/")
         return [pair for pair in super().hints() if pair[0] not in idle]
 
     def copyable(self) -> str:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from textual.widget import Widget
 
-from console import acting, service_text
+from console import service_text
 from console.commands import bindings
 from console.screens.fleet import advice
 from console.screens.view import View
@@ -71,7 +71,7 @@ class ServiceView(View):
         try:
             series = await self.deck.source.history(self.argument, stretch.seconds, POINTS)
         except OpsdeckError as error:
-            self.deck.say(acting.sentence(error), "warn")
+            self.deck.complain(error)
             return
         finally:
             self._reading = False

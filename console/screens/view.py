@@ -86,7 +86,6 @@ class View(Screen[None], inherit_bindings=False):
         deck, width = self.deck, self.size.width
         self.query_one("#header", Bar).show(
             [header_line(self.crumbs(), deck.state, deck.glyphs, width)])
-        self.update()
         hints = self.hints()
         if self.filter:
             hints = [("/", f"filter: {self.filter}"), *(h for h in hints if h[0] != "/")]
@@ -94,6 +93,7 @@ class View(Screen[None], inherit_bindings=False):
         notice, (text, role) = self.query_one(Notice), deck.message
         if notice.text != text:
             notice.say(text, role, dismissable=bool(deck.notice) and not deck.notice_passing)
+        self.update()
 
     async def press(self, key: str, character: str | None) -> None:
         """One key: to the prompt while it is open, else to what it is bound to here or everywhere."""

@@ -6,6 +6,7 @@ import copy
 import gc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import msgspec
@@ -18,7 +19,7 @@ from console.fake_world import World
 from console.screens.dialog import Dialog
 from console.source import Link
 from engine.api import wire
-from engine.errors import NotPermitted
+from engine.errors import EngineUnreachable, NotPermitted
 from tests.console.scenes import FIXED, Scene, opened, press, steady, typed, until
 
 
@@ -211,6 +212,47 @@ async def test_an_empty_list_offers_only_what_works_and_x_says_why_not(place: st
         assert app.painter.text()[23].split() == ["a", "approvals", ":", "go", "to", "?", "keys"]
         await do(app, pilot, "x")
         assert "There is no run here to abort." in picture(app)
+
+
+async def test_old_data_says_how_old_it_is_and_offers_nothing_but_the_abort() -> None:
+    async with opened(Scene("run", run="183", write=True), (80, 24)) as (app, pilot):
+        source = source_of(app)
+        assert "Nothing to do now" in picture(app) and "p pause" in picture(app)
+        source.heard, source.link = FIXED - 31.0, Link("lost", "No engine answers.", FIXED)
+        source.push()
+        await until(pilot, lambda: "reconnecting, data 31 s old" in picture(app), "the age")
+        await steady(pilot, app)
+        shown = picture(app)
+        assert ("What is shown is 31 s old; the console is reconnecting. Abort still works "
+                "(x, then y).") in shown
+        assert "ran when last heard" in shown and "x abort" in shown
+        assert "Nothing to do now" not in shown and "p pause" not in shown and "runs for" not in shown
+
+
+@pytest.mark.parametrize("keys", [typed(":runs\r"), ("t",), ("enter",)])
+async def test_that_no_engine_answers_goes_with_the_first_fresh_tick(keys: tuple[str, ...]) -> None:
+    class Away(FakeSource):
+        away = False
+
+        async def run(self, run: str) -> wire.RunView:
+            return await super().run(run) if not self.away else self._none()
+
+        async def runs(self, limit: int) -> list[wire.RunSummary]:
+            return await super().runs(limit) if not self.away else self._none()
+
+        async def timeline(self, run: str) -> list[wire.Event]:
+            return await super().timeline(run) if not self.away else self._none()
+
+        def _none(self) -> Any:
+            raise EngineUnreachable("no engine answers at /run/opsdeck/engine.sock")
+
+    source = Away(World(), clock=lambda: FIXED)
+    async with opened(Scene("run", run="184", write=True), (80, 24), source=source) as (app, pilot):
+        source.away = True
+        await do(app, pilot, *keys)
+        assert "No engine answers" in picture(app)
+        source.push()
+        await until(pilot, lambda: "No engine answers" not in picture(app), "it is put away")
 
 
 async def test_abort_is_sent_without_reading_the_run_again() -> None:
