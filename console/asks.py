@@ -16,6 +16,7 @@ from engine.api import wire
 from engine.api.backend import Verb
 
 Fact = tuple[str, str]           # label, text
+ABORTED = "the run was aborted"  # how the engine ends the error of a step that an abort has ended
 EFFECTS = {"none": "changes nothing", "idempotent": "safe to repeat",
            "once": "once only, not safe to repeat"}
 

@@ -38,25 +38,25 @@ UNICODE = Glyphs(
     page="▲", wait="◆", ticket="△", well="●", stale="○", arrow="▸", here="▶", rule="─", dot="·", more="…",
     spark="▁▂▃▄▅▆▇█", bar="█", bar_rest="░", axis="│", tick="┤",
     steps={"planned": "·", "waiting": "▶", "intent": "▶", "done": "✔", "failed": "✘",
-           "unknown": "?", "skipped": "-", "undone": "↶"},
+           "aborted": "■", "unknown": "?", "skipped": "-", "undone": "↶"},
     runs={"running": "▶", "waiting": "◆", "paused": "=", "done": "✔", "failed": "✘",
-          "rolled_back": "↶", "aborted": "✘"},
+          "rolled_back": "↶", "aborted": "■"},
     braille=True)
 
 ASCII = Glyphs(
-    page="#", wait="*", ticket="+", well="o", stale="?", arrow=">", here=">", rule="-", dot=".", more="~",
+    page="#", wait="*", ticket="+", well="-", stale="?", arrow=">", here=">", rule="-", dot=".", more="~",
     spark="_.:-=+*#", bar="#", bar_rest=".", axis="|", tick="+",
     steps={"planned": ".", "waiting": ">", "intent": ">", "done": "v", "failed": "x",
-           "unknown": "?", "skipped": "-", "undone": "<"},
+           "aborted": "%", "unknown": "?", "skipped": "-", "undone": "<"},
     runs={"running": ">", "waiting": "*", "paused": "=", "done": "v", "failed": "x",
-          "rolled_back": "<", "aborted": "x"},
+          "rolled_back": "<", "aborted": "%"},
     braille=False)
 
 # What text from elsewhere becomes in ASCII mode; anything not here becomes "?".
 ASCII_FOR: Mapping[str, str] = {
     "…": "~", "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "→": ">", "←": "<",
     "▸": ">", "▶": ">", "·": ".", "•": "*", "●": "o", "○": "o", "▲": "#", "△": "+", "✔": "v",
-    "✘": "x", "─": "-", "│": "|", "≤": "<", "≥": ">", "×": "x", "µ": "u", "°": "o", "\u00a0": " "}
+    "✘": "x", "■": "%", "─": "-", "│": "|", "≤": "<", "≥": ">", "×": "x", "µ": "u", "°": "o", "\u00a0": " "}
 
 
 def utf8_locale(environ: Mapping[str, str] | None = None) -> bool:

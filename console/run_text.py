@@ -22,8 +22,14 @@ COLUMNS = (
 )
 WAITS = {"confirm": "waits for: yes", "typed": "waits for: typed name", "answer": "waits for: answer",
          "settle": "outcome unknown", "failed": "failed: again or skip"}
-STEP_ROLES = {"done": "ok", "failed": "bad", "unknown": "bad", "waiting": "ask", "intent": "now",
-              "planned": "dim", "skipped": "dim", "undone": "dim"}
+STEP_ROLES = {"done": "ok", "failed": "bad", "aborted": "warn", "unknown": "bad", "waiting": "ask",
+              "intent": "now", "planned": "dim", "skipped": "dim", "undone": "dim"}
+
+
+def aborted(run: wire.RunView, step: wire.StepView) -> bool:
+    """Whether a step counts as failed only because its run was aborted: that is no fault of its own."""
+    return step.state == "failed" and run.state in ("aborted", "rolled_back") \
+        and (step.error or "").endswith(asks.ABORTED)
 
 
 def current(run: wire.RunView) -> wire.StepView | None:
@@ -64,7 +70,8 @@ def note(step: wire.StepView, now: float, *, stale: bool = False) -> str:
 def rows(run: wire.RunView, glyphs: Glyphs, now: float, *, stale: bool = False) -> list[Row]:
     result: list[Row] = []
     for number, step in enumerate(run.steps, 1):
-        role = STEP_ROLES[step.state]
+        state = "aborted" if aborted(run, step) else step.state
+        role = STEP_ROLES[state]
         seconds = None if step.started is None or step.ended is None else step.ended - step.started
         took = "" if seconds is None else format.duration(seconds)
         if seconds is not None and len(took) > 8:
@@ -72,28 +79,43 @@ def rows(run: wire.RunView, glyphs: Glyphs, now: float, *, stale: bool = False) 
         title = f"undo {step.undo_of}: {step.title}" if step.undo_of else step.title
         plain = "dim" if step.state in ("planned", "skipped") else "text"
         tries = f" ({step.attempt})" if step.attempt > 1 else ""
-        result.append(Row(step.id, (glyphs.steps[step.state], role), {
+        result.append(Row(step.id, (glyphs.steps[state], role), {
             "number": (str(number), plain), "id": (step.id, plain), "title": (title + tries, plain),
             "took": (took, "dim"),
-            "note": (note(step, now, stale=stale), role if role in ("ask", "bad", "now") else "dim")}))
+            "note": (state if state == "aborted" else note(step, now, stale=stale),
+                     role if role in ("ask", "bad", "now", "warn") else "dim")}))
     return result
 
 
-def panel(run: wire.RunView, step: wire.StepView, now: float, width: int, room: int) -> list[Line]:
-    """The step in focus in at most `room` lines; what does not fit of the command is said to be there."""
+def panel(run: wire.RunView, step: wire.StepView, now: float, width: int, room: int,
+          spare: int = 0) -> list[Line]:
+    """The step in focus in at most `room` lines; what does not fit of the command is said to be there.
+
+    With `spare` lines, more than `room`, each text is as long as they allow.
+    """
+    for longest in (100, 8, 4, 3):
+        whole = _panel(run, step, now, width, longest)
+        if len(whole) <= spare:
+            return whole
+    return _panel(run, step, now, width, 1)[:max(0, room)]
+
+
+def _panel(run: wire.RunView, step: wire.StepView, now: float, width: int, longest: int) -> list[Line]:
     facts = dict(asks.step_facts(run, step, now))
+    if aborted(run, step):
+        facts["Ended"] = facts.pop("Error")
     undo, effect = facts.pop("Undo"), facts.pop("Effect")
     both = f"{undo} · {effect}"
     lines: list[Line] = []
     for label, text in [*facts.items(), ("Undo", both)]:
         pieces = format.wrap(text, max(20, width - LABEL - 3))
-        most = 2 if label in ("This runs", "Undo", "Error", "You do") else 1
+        most = max(longest, 2 if label in ("This runs", "Undo", "Error", "Ended", "You do") else 1)
         for number, piece in enumerate(pieces[:most]):
             cut = number == most - 1 and len(pieces) > most
             role = "strong" if label == "This runs" else "text"
             lines.append(line((f" {format.left(label if number == 0 else '', LABEL)} ", "dim"),
                               (format.clip(piece + " …", width - LABEL - 3) if cut else piece, role)))
-    return lines[:max(0, room)]
+    return lines
 
 
 def next_action(run: wire.RunView | None, step: wire.StepView | None, state: State) -> tuple[str, str]:
@@ -179,6 +201,14 @@ def heights(total: int, steps: int, panel: int, action: int) -> tuple[int, int, 
 
 
 def event_lines(events: Sequence[wire.Event], now: float, width: int) -> list[str]:
-    """The timeline, oldest first: when, who, what."""
-    return [format.clip(f"{format.stamp(e.at, now)}  {format.left(e.by, 10)} {e.text}", width)
-            for e in events]
+    """The timeline, oldest first: when, who, at which step (and attempt, from the second), what."""
+    steps = [_at_step(event) for event in events]
+    room = min(12, max(map(len, steps), default=0))
+    return [format.clip(f"{format.stamp(e.at, now)}  {format.left(e.by, 8)} "
+                        + (f"{format.left(step, room)} " if room else "") + e.text, width)
+            for e, step in zip(events, steps, strict=True)]
+
+
+def _at_step(event: wire.Event) -> str:
+    attempt = f" ({event.attempt})" if event.attempt and event.attempt > 1 else ""
+    return f"{event.step}{attempt}" if event.step else ""

@@ -135,7 +135,8 @@ class RunScreen(View):
         action = [line((" " + row, role)) for row in format.wrap(text, width - 2)]
         steps = run_text.rows(run, deck.glyphs, now, stale=deck.state.stale) if run else []
         total = self.query_one("#run").size.height + (4 if wide else 0)
-        facts = run_text.panel(run, self.step, now, width, 9) if run and self.step else []
+        spare = total - len(steps) - len(action) - (8 if wide else 14)
+        facts = run_text.panel(run, self.step, now, width, 9, spare) if run and self.step else []
         if total - len(steps) - len(facts) - len(action) >= 8:
             action = [BLANK, *action, BLANK]
         high = run_text.heights(total, len(steps), len(facts), len(action))

@@ -89,6 +89,16 @@ class Terminal:
     def wait_text(self, text: str) -> None:
         self.wait(lambda: text in self.text(), f"{text!r} on the screen")
 
+    def wait_silent(self, for_s: float = 0.5) -> None:
+        """Until it has written nothing for that long."""
+        end = time.monotonic() + DEADLINE_S
+        while self.read_once(for_s):
+            assert time.monotonic() < end, f"not silent for {for_s} s within {DEADLINE_S:.0f} s"
+
+    def unread(self) -> int:
+        """How many bytes of what it wrote can be read at once; a full line takes 4,095."""
+        return int(struct.unpack("i", fcntl.ioctl(self.fd, termios.FIONREAD, b"\0" * 4))[0])
+
     def send(self, keys: str) -> None:
         os.write(self.fd, keys.encode())
 

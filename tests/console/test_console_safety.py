@@ -185,3 +185,33 @@ def test_a_dry_run_is_a_choice_of_its_own() -> None:
     choices: tuple[Choice, ...] = asks.start(procedure, {"service": "flights"},
                                              World().snapshot().services).choices
     assert [(c.key, c.dry_run) for c in choices] == [("y", False), ("d", True)]
+
+
+def test_a_step_that_an_abort_has_ended_is_shown_as_aborted_and_not_as_failed() -> None:
+    from engine.procedures.attempts import ABORTED
+    run = copy.deepcopy(RUNS["175"])
+    run.state, run.steps[1].error = "aborted", ABORTED
+    shown = run_text.rows(run, UNICODE, START)[1]
+    assert shown.mark == ("■", "warn") and shown.cells["note"] == ("aborted", "warn")
+    facts = "\n".join("".join(t for t, _ in row) for row in run_text.panel(run, run.steps[1], START, 90, 9))
+    assert f"Ended      {ABORTED}" in facts and "Error" not in facts
+    run.steps[1].error = "exit code 1: unit not found"
+    assert run_text.rows(run, UNICODE, START)[1].mark == ("✘", "bad")
+
+
+def test_what_a_person_is_to_do_is_shown_whole_where_there_is_room() -> None:
+    run, step = gated("181")
+    step.command = "Ask the owner of the model whether the numbers of last night are right. " * 6
+    def text(spare: int) -> str:
+        rows = ["".join(t for t, _ in row[1:]) for row in run_text.panel(run, step, START, 89, 9, spare)]
+        return " ".join(" ".join(rows).split())
+    assert step.command.strip() in text(40)
+    assert step.command.strip() not in text(0) and "…" in text(0)
+
+
+def test_the_timeline_names_the_step_and_its_second_attempt() -> None:
+    event = World().events(5, None)[1]
+    again = msgspec.structs.replace(event, attempt=2, text="begins", step="notify", by="engine")
+    whole = msgspec.structs.replace(event, step=None, attempt=None, text="started setup", by="root")
+    assert [row.split("Z", 1)[1] for row in run_text.event_lines([whole, again], START, 90)] == [
+        "  root                started setup", "  engine   notify (2) begins"]
