@@ -95,9 +95,12 @@ class Terminal:
         while self.read_once(for_s):
             assert time.monotonic() < end, f"not silent for {for_s} s within {DEADLINE_S:.0f} s"
 
-    def unread(self) -> int:
-        """How many bytes of what it wrote can be read at once; a full line takes 4,095."""
-        return int(struct.unpack("i", fcntl.ioctl(self.fd, termios.FIONREAD, b"\0" * 4))[0])
+    def wait_full(self) -> None:
+        """Until so much waits to be read that it can write no more, or soon cannot."""
+        end = time.monotonic() + DEADLINE_S
+        while struct.unpack("i", fcntl.ioctl(self.fd, termios.FIONREAD, b"\0" * 4))[0] < 4095:
+            assert time.monotonic() < end, f"it has written too little within {DEADLINE_S:.0f} s"
+            time.sleep(0.01)
 
     def send(self, keys: str) -> None:
         os.write(self.fd, keys.encode())

@@ -132,7 +132,7 @@ def test_a_terminal_that_takes_nothing_cannot_keep_it_alive_after_sigterm(home: 
         process = psutil.Process(opened.pid)
         for _ in range(60):  # each repaints the whole screen; nobody reads
             opened.send("\x0c")
-        until(lambda: opened.unread() >= 4095)
+        opened.wait_full()
         os.kill(opened.pid, signal.SIGTERM)
         assert psutil.wait_procs([process], timeout=10)[0] == [process]
 

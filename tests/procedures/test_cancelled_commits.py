@@ -120,7 +120,9 @@ async def test_an_engine_closes_at_whatever_moment_a_run_wakes_up(tmp_path: Path
         await k.waiting(live, "ask")
         live.due = k.executor.clock() + 3600.0
         live.wake.set()
-        await asyncio.sleep(0.05)  # the driver waits again, now with a time to wake up at
+        async with asyncio.timeout(5):
+            while live.wake.is_set():  # until the driver waits again, now with a time to wake up at
+                await asyncio.sleep(0)
         live.wake.set()
         for _ in range(turns):
             await asyncio.sleep(0)

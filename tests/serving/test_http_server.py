@@ -12,6 +12,7 @@ import pytest
 from engine.serving.http_server import HttpServer, Request, Response
 
 Talk = Callable[..., Awaitable[bytes]]
+HELD = asyncio.Event()
 
 
 async def echo(request: Request) -> Response | None:
@@ -19,8 +20,8 @@ async def echo(request: Request) -> Response | None:
         return None
     if request.path == "/fail":
         raise RuntimeError("on purpose")
-    if request.path == "/slow":
-        await asyncio.sleep(0.2)
+    if request.path == "/held":
+        await HELD.wait()
     body = json.dumps([request.method, request.path, request.body.decode("latin-1")]).encode()
     return Response(200, body, headers=(("x-seen", request.headers.get("x-sent", "-")),))
 
@@ -166,11 +167,15 @@ async def test_draining_lets_a_request_in_flight_end_and_takes_no_other(
         server: tuple[HttpServer, int]) -> None:
     made, port = server
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(head("GET /slow HTTP/1.1"))
+    HELD.clear()
+    writer.write(head("GET /held HTTP/1.1"))
     async with asyncio.timeout(5):
         while not any(one.task is not None for one in made.connections):
             await asyncio.sleep(0.001)
         closing = asyncio.create_task(made.close(5.0))
+        while not made.draining:
+            await asyncio.sleep(0)
+        HELD.set()
         said = await reader.read()
         await closing
     assert said.startswith(b"HTTP/1.1 200 OK") and b"connection: close" in said

@@ -126,7 +126,7 @@ async def test_a_renewed_lease_goes_on_and_is_renewed_on_disk(traffic: Make,
     first = on_disk(tmp_path)["lease"]["expires_at"]
     await one.renew(30.0)
     assert on_disk(tmp_path)["lease"]["expires_at"] > first + 20
-    await asyncio.sleep(0.25)
+    await until(lambda: time.time() > first + 0.05)
     assert one.state.weights == CANARY and one.state.revision == 2
 
 
@@ -148,8 +148,11 @@ async def test_a_renewal_that_the_disk_delays_beyond_the_lease_is_refused_and_un
     await one.start()
     await one.set_weights(CANARY, lease_s=0.1)
 
+    ends = time.monotonic() + (one.lease_left() or 0.0)
+
     def slow(path: Path, service: str, state: State) -> None:
-        time.sleep(0.2)
+        while time.monotonic() <= ends:
+            time.sleep(0.005)
         save(path, service, state)
 
     monkeypatch.setattr(weights, "save", slow)
