@@ -18,6 +18,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
+from console import format
 from console.glyphs import ASCII_FOR
 
 Row = list[str]
@@ -145,9 +146,10 @@ class Painter:
         return x
 
     def sentence(self, text: str) -> None:
-        """Replace the whole picture by one sentence, folded to the width."""
+        """Replace the whole picture by one sentence, broken between words."""
+        rows = format.wrap(text, self.width)
         for y in range(self.height):
-            piece = text[y * self.width:(y + 1) * self.width].ljust(self.width)
+            piece = format.left(rows[y] if y < len(rows) else "", self.width)
             self._place(y, 0, Strip([Segment(piece)]))
 
     def flush(self) -> str:

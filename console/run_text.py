@@ -153,7 +153,7 @@ def _ended(run: wire.RunView) -> str:
     words = {"done": "Done", "failed": "Failed", "rolled_back": "Failed and rolled back",
              "aborted": "Aborted"}
     dry = " It was a dry run: nothing that has an effect ran." if run.dry_run else ""
-    reason = f": {run.reason}" if run.reason else ""
+    reason = f": {run.reason.rstrip('.')}" if run.reason else ""
     return f"{words[run.state]} after {took}{reason}. Nothing waits for you.{dry}"
 
 

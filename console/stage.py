@@ -144,8 +144,9 @@ class Stage(App[int], inherit_bindings=False):
             return
         self.painter.resize(*self.size)
         if self.too_small:
-            self.painter.sentence(f"{SMALLEST[0]}×{SMALLEST[1]} is the least that shows everything; "
-                                  f"this is {self.size.width}×{self.size.height}.")
+            self.painter.sentence(f"{SMALLEST[0]}×{SMALLEST[1]} is the least that shows everything. "
+                                  f"This is {self.size.width}×{self.size.height}. "
+                                  "q leaves; `opsdeck status` works at any size.")
         elif isinstance(renderable, LayoutUpdate):
             self.painter.full(renderable.strips)
         elif isinstance(renderable, ChopsUpdate):

@@ -63,9 +63,12 @@ class State:
     def service(self, name: str) -> wire.Service | None:
         return next((s for s in self.services if s.name == name), None)
 
+    @property
+    def pages(self) -> int:
+        """How many alerts page now."""
+        return sum(a.level == "page" for s in self.services for a in s.alerts)
+
     def waits_for_me(self) -> list[tuple[int, str]]:
-        """(count, word) of what waits for this person, the most pressing first."""
-        pages = sum(a.level == "page" for s in self.services for a in s.alerts)
+        """(count, word) of what waits for this person's answer, the most frequent first."""
         counts = Counter(GATE_WORDS[w.kind] for w in self.waiting if w.may)
-        found = [(pages, "page" if pages == 1 else "pages")] if pages else []
-        return found + [(n, words[n != 1]) for words, n in counts.most_common()]
+        return [(n, words[n != 1]) for words, n in counts.most_common()]

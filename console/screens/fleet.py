@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from console.widgets.table import Cell, Column, Row, Table
 from engine.api import wire
 
 TREND_S = 300.0
+LASTING = re.compile(r" for (\d\S* (d|h|min|s|ms) ?)+(?=,|$)")
 COLUMNS = (
     Column("name", "SERVICE", 11, 13, grow=24),
     Column("version", "VERSION", 7, 5, grow=11),
@@ -116,6 +118,15 @@ def row(service: wire.Service, glyphs: Glyphs, at: float, spark_width: int, run:
     })
 
 
+def _wrong(name: str, title: str, more: int, room: int) -> str:
+    """What is wrong in `room` cells. Since when gives way first: where it is wrong matters more."""
+    brief = LASTING.sub("", title)
+    others, few = (f" (and {more} more)", f" +{more}") if more else ("", "")
+    texts = [f" {name}: {title}{others}", f" {name}: {title}{few}", f" {name}: {brief}{few}",
+             f" {brief}{few}", f" {brief}"]
+    return next((text for text in texts if len(text) <= room), format.clip(texts[-1], room))
+
+
 def advice(service: wire.Service, now: float, waiting: Sequence[wire.Waiting],
            width: int) -> Line:
     """One sentence on the selected service: what is wrong, since when, what to do.
@@ -124,10 +135,9 @@ def advice(service: wire.Service, now: float, waiting: Sequence[wire.Waiting],
     """
     if service.alerts:
         alert = min(service.alerts, key=lambda a: (a.level != "page", a.since))
-        more = len(service.alerts) - 1
-        text = f" {service.name}: {alert.title}" + (f" (and {more} more)" if more else "")
         advised = f"  r: try {alert.runbooks[0]}" if alert.runbooks else ""
-        return line((format.clip(text, width - len(advised)), "bad" if alert.level == "page" else "warn"),
+        text = _wrong(service.name, alert.title, len(service.alerts) - 1, width - len(advised))
+        return line((text, "bad" if alert.level == "page" else "warn"),
                     (advised, "ask"))
     if severity(service) == STALE:
         return line((f" {service.name}: no data for {format.duration(service.age_s)}; what it "

@@ -12,19 +12,28 @@ from console.state import State
 from console.widgets.lines import Line, Lines, Span, line
 
 
-def waits(parts: Sequence[tuple[int, str]], room: int) -> str:
-    """`2 wait for you: 1 page, 1 approval`, as much of it as fits in `room` cells; "" when nothing does."""
+def waits(pages: int, parts: Sequence[tuple[int, str]], room: int, *, least: bool = False) -> str:
+    """`1 page, 2 wait for you: 1 approval, 1 question`, as much of it as fits in `room` cells.
+
+    An alert that pages waits for nobody's answer, so it is counted apart. With `least` also as
+    little as the pages alone; "" when nothing fits.
+    """
     total = sum(count for count, _ in parts)
+    paged = format.plural(pages, "page") if pages else ""
     if not total:
-        return ""
+        return paged if len(paged) <= room else ""
     short = f"{total} waits for you" if total == 1 else f"{total} wait for you"
+    if paged:
+        short = f"{paged}, {short}"
     for kept in range(len(parts), 0, -1):
         named = ", ".join(f"{count} {word}" for count, word in parts[:kept])
         rest = sum(count for count, _ in parts[kept:])
         text = f"{short}: {named}" + (f", {rest} more" if rest else "")
         if len(text) <= room:
             return text
-    return short if len(short) <= room else ""
+    brief = short.removesuffix(" for you")
+    texts = [short, brief, paged or str(total)] if least else [short]
+    return next((text for text in texts if len(text) <= room), "")
 
 
 def link_spans(state: State, glyphs: Glyphs) -> list[Span]:
@@ -48,7 +57,7 @@ def header_line(crumbs: Sequence[str], state: State, glyphs: Glyphs, width: int)
     right = [*link_spans(state, glyphs), (" ", "text"), mode]
     right_width = sum(cell_len(text) for text, _ in right)
     room = width - right_width - 2
-    where, waiting = _where(("opsdeck", *crumbs), state.waits_for_me(), room, glyphs)
+    where, waiting = _where(("opsdeck", *crumbs), state.pages, state.waits_for_me(), room, glyphs)
     left: list[Span] = [(" ", "text"), (where, "title")]
     if waiting:
         left += [("   ", "text"), (waiting, "ask")]
@@ -70,15 +79,15 @@ def hints_line(hints: Sequence[tuple[str, str]], width: int) -> Line:
     return line(*spans, (last[0], "accent"), (f" {last[1]}", "dim"))
 
 
-def _where(crumbs: Sequence[str], parts: Sequence[tuple[int, str]], room: int,
+def _where(crumbs: Sequence[str], pages: int, parts: Sequence[tuple[int, str]], room: int,
            glyphs: Glyphs) -> tuple[str, str]:
     """The path, and what waits, in `room` cells: the path gives way so that the waiting shows."""
     for start in range(len(crumbs)):
         where = f" {glyphs.arrow} ".join(crumbs[start:])
-        waiting = waits(parts, room - cell_len(where) - 3)
-        if waiting or (not parts and cell_len(where) <= room):
+        waiting = waits(pages, parts, room - cell_len(where) - 3)
+        if waiting or (not parts and not pages and cell_len(where) <= room):
             return where, waiting
-    least = waits(parts, 16)
+    least = waits(pages, parts, 16, least=True)
     return format.clip(crumbs[-1], max(8, room - cell_len(least) - 3), glyphs.more), least
 
 

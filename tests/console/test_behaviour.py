@@ -391,12 +391,19 @@ async def test_an_engine_that_goes_away_leaves_the_screen_up_and_comes_back_by_i
 
 async def test_below_80_by_24_a_sentence_stands_instead_of_a_broken_screen() -> None:
     async with opened(TYPED, (60, 20)) as (app, pilot):
-        assert "80×24 is the least that shows everything; this is 60×20." in picture(app)
+        assert "80×24 is the least that shows everything. This is 60×20." in picture(app)
         await do(app, pilot, "enter")
         assert not isinstance(app.screen, Dialog)
         await pilot.resize_terminal(80, 24)
         await steady(pilot, app)
         assert "traffic.shift flights" in picture(app)
+
+
+async def test_a_tiny_terminal_says_what_is_left_to_do_in_whole_words() -> None:
+    async with opened(Scene("fleet"), (40, 10)) as (app, _pilot):
+        assert app.painter.text()[:4] == [
+            "80×24 is the least that shows", "everything. This is 40×10. q leaves;",
+            "`opsdeck status` works at any size.", ""]
 
 
 async def test_outside_text_cannot_break_a_line_or_reach_the_terminal() -> None:

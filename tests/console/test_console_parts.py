@@ -262,3 +262,27 @@ def test_an_unknown_theme_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UsageError) as refused:
         choose("neon", False)
     assert refused.value.hint == "there are calm, blind, mono"
+
+
+@pytest.mark.parametrize(("room", "shown"), [
+    (80, " flights: p99 412 ms, over 300 ms for 1 min 20 s, challenger only (and 1 more)"),
+    (72, " flights: p99 412 ms, over 300 ms for 1 min 20 s, challenger only +1"),
+    (60, " flights: p99 412 ms, over 300 ms, challenger only +1"),
+    (44, " p99 412 ms, over 300 ms, challenger only +1"),
+    (41, " p99 412 ms, over 300 ms, challenger only")])
+def test_what_is_wrong_loses_since_when_before_it_loses_where(room: int, shown: str) -> None:
+    from console.screens.fleet import _wrong
+    title = "p99 412 ms, over 300 ms for 1 min 20 s, challenger only"
+    assert _wrong("flights", title, 1, room) == shown
+
+
+@pytest.mark.parametrize(("pages", "parts", "room", "shown"), [
+    (1, [], 30, "1 page"), (0, [], 30, ""),
+    (1, [(2, "approvals")], 40, "1 page, 2 wait for you: 2 approvals"),
+    (2, [(1, "approval")], 30, "2 pages, 1 waits for you"),
+    (0, [(1, "approval"), (2, "questions")], 36, "3 wait for you: 1 approval, 2 more"),
+    (1, [(2, "approvals")], 16, "1 page, 2 wait"), (12, [(12, "approvals")], 16, "12 pages")])
+def test_a_page_is_told_apart_from_what_waits_for_an_answer(
+        pages: int, parts: list[tuple[int, str]], room: int, shown: str) -> None:
+    from console.widgets.bars import waits
+    assert waits(pages, parts, room, least=room == 16) == shown
