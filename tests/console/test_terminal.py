@@ -255,7 +255,8 @@ def test_suspending_stops_a_launcher_that_waits_for_the_console_too(home: Path) 
         os.killpg(opened.pid, signal.SIGCONT)
         opened.wait(lambda: b"flights" in opened.written()[before:], "painted again")
         opened.send("q")
-        opened.wait(lambda: opened.process.poll() is not None, "left")
+        opened.wait(lambda: opened.ended, "the end")
+        assert opened.process.wait(10) == 0
 
 
 def test_copying_sends_one_clipboard_sequence(home: Path) -> None:
