@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 NAME = "judge"
 HELP = "judge a canary's counts beside the baseline's"
+EVIDENCE = "e-process"
 
 EXAMPLES = """\
 It reads JSON: {"alpha": 0.01, "tolerated_ratio": 1, "ticks": [
@@ -18,9 +19,19 @@ where y of n requests failed in that tick, and "alpha" is how often identical ve
 bad, over any number of ticks. "ln_e" is the evidence after each tick; the canary is bad once it reaches
 ln(1/alpha), first at tick "decided_at", counted from 1.
 
+With --judge mann-whitney it reads samples of metrics and decides as Spinnaker's Kayenta does;
+mann-whitney-strict also sees sparse metrics and changes of spread, and calls identical versions high or
+low, metric by metric, with a probability of at most 1 - confidence:
+  {"metrics": [{"name": "latency", "direction": "increase", "group": "speed", "critical": false,
+                "canary": [12.1, null, ...], "baseline": [11.8, ...]}, ...],
+   "weights": {"speed": 60}, "confidence": 0.98, "tolerance": 0.25, "pass": 95, "marginal": 75}
+"direction" is where it gets worse (increase, decrease, or either), null is a sample that is missing, and
+a metric that is "report_only" is left out of the score. All but name, canary and baseline may be left out.
+
 examples:
   opsdeck judge run counts.json
   opsdeck judge run --json < counts.json
+  opsdeck judge run --judge mann-whitney samples.json
 """
 
 
@@ -31,8 +42,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
                                formatter_class=argparse.RawDescriptionHelpFormatter)
     running.add_argument("file", nargs="?", default="-", metavar="FILE",
                          help="the counts as JSON (standard input by default)")
+    running.add_argument("--judge", dest="by", default=EVIDENCE, metavar="NAME",
+                         choices=(EVIDENCE, "mann-whitney", "mann-whitney-strict"),
+                         help="e-process (counts, the default), mann-whitney or mann-whitney-strict "
+                              "(samples)")
     running.add_argument("--json", action="store_true",
-                         help='print {"ln_e": [...], "verdict", "decided_at"}')
+                         help='print {"ln_e": [...], "verdict", "decided_at"}, or {"metrics", "score"}')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,7 +59,10 @@ def run(args: argparse.Namespace) -> int:
     from engine.rollout.counts import read
     from engine.rollout.judge import judge
 
-    counts = read(_text(args.file), "standard input" if args.file == "-" else args.file)
+    where = "standard input" if args.file == "-" else args.file
+    if args.by != EVIDENCE:
+        return _samples(args, where)
+    counts = read(_text(args.file), where)
     try:
         found = judge(counts.ticks, alpha=counts.alpha, tolerated_ratio=counts.tolerated_ratio)
     except ValueError as error:
@@ -53,6 +71,23 @@ def run(args: argparse.Namespace) -> int:
         emit(dataclasses.asdict(found))
     else:
         say([plain(sentence(found, counts.alpha))])
+    return 0
+
+
+def _samples(args: argparse.Namespace, where: str) -> int:
+    import dataclasses
+
+    from engine.cli.text import emit, plain, say
+    from engine.rollout.mann_whitney import JUDGES
+    from engine.rollout.samples import judge, read
+
+    found, score = judge(read(_text(args.file), where), JUDGES[args.by], where)
+    if args.json:
+        emit({"metrics": [{"name": name, **dataclasses.asdict(one)} for name, one in found.items()],
+              "score": dataclasses.asdict(score)})
+    else:
+        say([*(plain(f"{name}: {one.label}: {one.reason}") for name, one in found.items()),
+             plain(f"score {score.summary:.4g} of 100, {score.label}: {score.reason}")])
     return 0
 
 
@@ -79,7 +114,7 @@ def _text(file: str) -> bytes:
 
     if file == "-":
         if sys.stdin.isatty():
-            raise UsageError("judge run reads counts, and standard input is a terminal",
+            raise UsageError("judge run reads a file, and standard input is a terminal",
                              hint="opsdeck judge run FILE, or < FILE; --help shows the format")
         return sys.stdin.buffer.read()
     try:

@@ -59,3 +59,47 @@ def test_what_cannot_be_judged_is_refused_with_the_place(given, said):
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+SAMPLES = {"metrics": [
+    {"name": "errors", "direction": "increase", "group": "faults",
+     "canary": [0, 1, 2, 1, 0, 0], "baseline": [0, 0, 0, 0, 0, None, 0]},
+    {"name": "latency", "direction": "increase", "canary": [5, 6, 7, 8, 9, 9.5, 6.5],
+     "baseline": [5, 6, 7, 8, 9, 9.6, 6.4]}], "weights": {"faults": 60}}
+
+
+def test_the_mann_whitney_judges_are_chosen_by_name_and_score_the_metrics():
+    plain, strict = (json.loads(judge(json.dumps(SAMPLES), "--json", "--judge", name).stdout)
+                     for name in ("mann-whitney", "mann-whitney-strict"))
+    assert [one["label"] for one in plain["metrics"]] == ["pass", "pass"]
+    assert (plain["score"]["summary"], plain["score"]["label"]) == (100, "pass")
+    assert [one["label"] for one in strict["metrics"]] == ["high", "pass"]
+    assert (strict["score"]["summary"], strict["score"]["label"]) == (40, "fail")
+    assert strict["score"]["groups"] == {"faults": 0, "metrics": 100}
+
+
+def test_they_say_each_metrics_classification_with_its_reason_and_the_score():
+    lines = judge(json.dumps(SAMPLES), "--judge", "mann-whitney-strict").stdout.splitlines()
+    assert lines[0] == ("errors: high: 3 of 6 samples of the canary are above the usual 0, "
+                        "of the baseline 0 of 6 (p 0.034)")
+    assert lines[-1] == "score 40 of 100, fail: it passes at 95 and is marginal at 75"
+
+
+@pytest.mark.parametrize("given, said", [
+    ("", "not JSON"), (b"\xff\xfe", "not JSON"), ("[]", "Expected `object`"), ("{}", "`metrics`"),
+    (json.dumps(THREE), "unknown field `alpha`"),
+    (json.dumps(SAMPLES).replace('"increase"', '"up"', 1), "$.metrics[0].direction"),
+    (json.dumps(SAMPLES).replace("9.5", '"9.5"'), "$.metrics[1].canary[5]"),
+    (json.dumps(SAMPLES).replace("9.5", "1e999"), "$.metrics[1].canary[5]"),
+    (json.dumps(SAMPLES).replace("latency", "errors"), "metrics[1]: there are two metrics named errors"),
+    (json.dumps(SAMPLES | {"weights": {"speed": 60}}), "no metric is in the group speed"),
+    (json.dumps(SAMPLES | {"weights": {"faults": 160}}), "at most 100 in all"),
+    (json.dumps(SAMPLES | {"confidence": 1}), "metrics[0] (errors): confidence is 1"),
+    (json.dumps(SAMPLES | {"pass": 50}), "thresholds"),
+])
+def test_samples_that_cannot_be_judged_are_refused_with_the_place(given, said):
+    done = judge(given, "--judge", "mann-whitney")
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
