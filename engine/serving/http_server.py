@@ -1,9 +1,7 @@
 """A small, strict HTTP/1.1 server for the model server, on asyncio's bare protocol.
 
 aiohttp would double the model server's start (0.33 s for 0.15 s) and take 15 MB more. This speaks
-the part of RFC 9112 that scoring needs: keep-alive, Content-Length and chunked bodies, Expect. All
-that two parsers could read in two ways is refused: both framings at once, folded headers, bare line
-feeds, a length that is given twice or is not plain digits.
+the part of RFC 9112 that scoring needs: keep-alive, Content-Length and chunked bodies, Expect.
 """
 
 from __future__ import annotations
@@ -13,8 +11,9 @@ import re
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
-from http import HTTPStatus
-from typing import NamedTuple, cast
+from typing import cast
+
+from engine.serving.http_messages import Bad, Head, Request, Response, encoded, parse_head, plain
 
 HEAD_LIMIT = 32768
 _CHUNK_LINE_LIMIT = 1024
@@ -24,46 +23,10 @@ _STUCK_S = 60.0
 _SWEEP_S = 5.0
 _LINGER_S = 2.0
 
-_REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) ([!-~]{1,8192}) HTTP/1\.([01])")
-_HEADER = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(;[^\x00-\x08\x0a-\x1f\x7f]*)?")
-_REASONS = {status.value: status.phrase for status in HTTPStatus}
-
-
-class Request(NamedTuple):
-    """One request. Header names are in lower case; a repeated one is joined by commas."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes
-
-
-class Response(NamedTuple):
-    """One response; `headers` are sent as they are and must hold no line breaks."""
-
-    status: int
-    body: bytes
-    content_type: str = "application/json"
-    headers: tuple[tuple[str, str], ...] = ()
-
 
 # None closes the connection without an answer.
 Handler = Callable[[Request], Awaitable[Response | None]]
-
-
-class _Bad(Exception):
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
-
-
-class _Head(NamedTuple):
-    method: str
-    path: str
-    headers: dict[str, str]
-    length: int | None
-    keep: bool
 
 
 class HttpServer:
@@ -114,7 +77,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, server: HttpServer) -> None:
         self._server = server
         self._buffer = bytearray()
-        self._head: _Head | None = None
+        self._head: Head | None = None
         self._chunks: bytearray | None = None
         self._transport: asyncio.Transport | None = None
         self._since = 0.0
@@ -152,8 +115,8 @@ class _Connection(asyncio.Protocol):
         """Start on the next request, if all of it is here."""
         try:
             request = self._next()
-        except _Bad as bad:
-            self._refuse(_plain(bad.status, str(bad)))
+        except Bad as bad:
+            self._refuse(plain(bad.status, str(bad)))
             return
         if request is not None:
             loop = asyncio.get_running_loop()
@@ -164,13 +127,13 @@ class _Connection(asyncio.Protocol):
             end = self._buffer.find(b"\r\n\r\n", 0, HEAD_LIMIT + 4)
             if end < 0:
                 if len(self._buffer) > HEAD_LIMIT:
-                    raise _Bad(431, "The headers are too long.")
+                    raise Bad(431, "The headers are too long.")
                 return None
-            self._head = _parse_head(bytes(self._buffer[:end]))
+            self._head = parse_head(bytes(self._buffer[:end]))
             del self._buffer[:end + 4]
             limit = self._server.max_body_bytes
             if self._head.length is not None and self._head.length > limit:
-                raise _Bad(413, f"The body has more than {limit} bytes.")
+                raise Bad(413, f"The body has more than {limit} bytes.")
             if self._head.length is None:
                 self._chunks = bytearray()
             if self._head.headers.get("expect", "").lower() == "100-continue":
@@ -194,21 +157,21 @@ class _Connection(asyncio.Protocol):
             end = self._buffer.find(b"\r\n", 0, _CHUNK_LINE_LIMIT)
             if end < 0:
                 if len(self._buffer) >= _CHUNK_LINE_LIMIT:
-                    raise _Bad(400, "A chunk's size is not valid.")
+                    raise Bad(400, "A chunk's size is not valid.")
                 return None
             match = _CHUNK.fullmatch(bytes(self._buffer[:end]))
             if match is None:
-                raise _Bad(400, "A chunk's size is not valid.")
+                raise Bad(400, "A chunk's size is not valid.")
             size = int(match[1], 16)
             if size == 0:
                 return self._after_trailers(end)
             if len(self._chunks) + size > self._server.max_body_bytes:
-                raise _Bad(413, f"The body has more than {self._server.max_body_bytes} bytes.")
+                raise Bad(413, f"The body has more than {self._server.max_body_bytes} bytes.")
             start = end + 2
             if len(self._buffer) < start + size + 2:
                 return None
             if self._buffer[start + size:start + size + 2] != b"\r\n":
-                raise _Bad(400, "A chunk is longer than its size.")
+                raise Bad(400, "A chunk is longer than its size.")
             self._chunks += self._buffer[start:start + size]
             del self._buffer[:start + size + 2]
 
@@ -220,7 +183,7 @@ class _Connection(asyncio.Protocol):
             stop = self._buffer.find(b"\r\n\r\n", end, end + HEAD_LIMIT) + 4
             if stop < 4:
                 if len(self._buffer) > end + HEAD_LIMIT:
-                    raise _Bad(431, "The trailers are too long.")
+                    raise Bad(431, "The trailers are too long.")
                 return None
         body = bytes(self._chunks)
         self._chunks = None
@@ -234,7 +197,7 @@ class _Connection(asyncio.Protocol):
             response = await self._server.handler(request)
         except Exception:
             traceback.print_exc(file=sys.stderr)
-            response = _plain(500, "The model server failed; its log says how.")
+            response = plain(500, "The model server failed; its log says how.")
         self._head = None
         self.task = None
         if response is None:
@@ -252,13 +215,13 @@ class _Connection(asyncio.Protocol):
         a connection that is closed on unread data takes the answer with it."""
         self._refused = True
         self._buffer.clear()
-        self._send(_encoded(response, keep=False))
+        self._send(encoded(response, keep=False))
         if self._transport is not None:
             self._transport.write_eof()
             asyncio.get_running_loop().call_later(_LINGER_S, self.abort)
 
     def _write(self, response: Response, *, keep: bool, body: bool = True) -> None:
-        self._send(_encoded(response, keep=keep, body=body))
+        self._send(encoded(response, keep=keep, body=body))
         self._since = asyncio.get_running_loop().time()
         if not keep and self._transport is not None:
             self._transport.close()
@@ -283,59 +246,3 @@ class _Connection(asyncio.Protocol):
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
-
-
-def _encoded(response: Response, *, keep: bool, body: bool = True) -> bytes:
-    lines = [f"HTTP/1.1 {response.status} {_REASONS.get(response.status, '')}",
-             f"content-type: {response.content_type}", f"content-length: {len(response.body)}",
-             *(f"{name}: {value}" for name, value in response.headers)]
-    if not keep:
-        lines.append("connection: close")
-    head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
-    return head + response.body if body else head
-
-
-def _plain(status: int, text: str) -> Response:
-    return Response(status, text.encode() + b"\n", "text/plain; charset=utf-8")
-
-
-def _parse_head(head: bytes) -> _Head:
-    """The request line and headers. Raises _Bad on anything that is not plain RFC 9112."""
-    first, *rest = head.lstrip(b"\r\n").split(b"\r\n")
-    line = _REQUEST_LINE.fullmatch(first)
-    if line is None:
-        raise _Bad(400, "The request line is not valid HTTP/1.1.")
-    headers: dict[str, str] = {}
-    for raw in rest:
-        match = _HEADER.fullmatch(raw)
-        if match is None:
-            raise _Bad(400, "A header is not valid.")
-        name, value = match[1].decode().lower(), match[2].decode("latin-1")
-        if name in headers:
-            if name in ("content-length", "transfer-encoding", "host", "content-type"):
-                raise _Bad(400, f"The header {name} is given twice.")
-            value = f"{headers[name]}, {value}"
-        headers[name] = value
-    modern = line[3] == b"1"
-    if modern and "host" not in headers:
-        raise _Bad(400, "The header host is missing.")
-    connection = {token.strip().lower() for token in headers.get("connection", "").split(",")}
-    keep = "close" not in connection and (modern or "keep-alive" in connection)
-    path = line[2].decode().partition("?")[0]
-    return _Head(line[1].decode(), path, headers, _body_length(headers, modern), keep)
-
-
-def _body_length(headers: dict[str, str], modern: bool) -> int | None:
-    """Bytes of the body, None when it is chunked."""
-    length, encoding = headers.get("content-length"), headers.get("transfer-encoding")
-    if encoding is not None:
-        if length is not None or not modern:
-            raise _Bad(400, "The body's length is given in two ways.")
-        if encoding.lower() != "chunked":
-            raise _Bad(501, "Only the transfer encoding chunked is understood.")
-        return None
-    if length is None:
-        return 0
-    if not length.isascii() or not length.isdigit() or len(length) > 15:
-        raise _Bad(400, "The header content-length is not a number.")
-    return int(length)

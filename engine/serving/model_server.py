@@ -29,7 +29,8 @@ import uvloop
 from engine.errors import OpsdeckError, UsageError
 from engine.serving import scoring
 from engine.serving.correlation import CORRELATION_HEADER
-from engine.serving.http_server import HttpServer, Request, Response
+from engine.serving.http_messages import Request, Response
+from engine.serving.http_server import HttpServer
 from engine.serving.manifest import MODEL, Manifest, ManifestError, read_verified, verify
 
 if TYPE_CHECKING:

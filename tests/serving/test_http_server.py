@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from engine.serving.http_server import HttpServer, Request, Response
+from engine.serving.http_messages import Request, Response
+from engine.serving.http_server import HttpServer
 
 Talk = Callable[..., Awaitable[bytes]]
 HELD = asyncio.Event()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine.serving import manifest
-from engine.serving.http_server import Request, Response
+from engine.serving.http_messages import Request, Response
 from engine.serving.manifest import ManifestError
 from engine.serving.model_server import Model, handler
 from tests.serving.onnx_models import CARRIER, INPUTS, linear_model
