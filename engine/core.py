@@ -19,7 +19,7 @@ from engine.journal.events import ENGINE, Event
 from engine.journal.journal import RunRow, Verdict
 from engine.monitoring.collector import Collector
 from engine.monitoring.history import History
-from engine.procedures import output
+from engine.procedures import following
 from engine.procedures.executor import Executor, Live
 from engine.procedures.library import Library
 from engine.procedures.recovery import fold
@@ -34,7 +34,6 @@ from engine.waiting import waiting
 log = logging.getLogger("opsdeck")
 TICK = 0.25
 OUTPUT_POLL = 0.15
-CHUNK = 65536
 RECENT = 20
 SHIFT = 12 * 3600.0
 
@@ -179,13 +178,13 @@ class Engine:
         return await run_view(self._executor, progress, live)
 
     async def follow(self, id: str) -> AsyncIterator[wire.RunView | OutputChunk]:
-        offsets: dict[tuple[str, int, str], int] = {}
+        offsets: following.Offsets = {}
         shown = (-1, "")
         with self._watching() as watcher:
             while True:
                 watcher.clear()
                 progress, live = await self._load(id)
-                for piece in self._new_output(progress, offsets):
+                for piece in following.fresh(self._executor.performer, progress, offsets):
                     yield piece
                 problem = (live.problem or str(live.emergency)) if live else ""
                 if (progress.n, problem) != shown:
@@ -197,35 +196,6 @@ class Engine:
                     await asyncio.wait_for(watcher.wait(),
                                            OUTPUT_POLL if progress.in_flight else 1.0)
 
-    def _new_output(self, run: RunProgress, offsets: dict[tuple[str, int, str], int]
-                    ) -> list[OutputChunk]:
-        pieces = []
-        for step in run.steps.values():
-            following = any(key[0] == step.id and key[1] == step.attempt for key in offsets)
-            if step.state != "intent" and not following:
-                continue
-            for stream in ("stdout", "stderr"):
-                key = (step.id, step.attempt, stream)
-                offset = offsets.get(key, 0)
-                piece = self._chunk(run, step.id, step.attempt, offset, CHUNK, stream)
-                offsets[key] = piece.next
-                if piece.text:
-                    pieces.append(piece)
-        return pieces
-
-    def _chunk(self, run: RunProgress, step: str, attempt: int, offset: int, limit: int,
-               stream: Any) -> OutputChunk:
-        shown = run.steps[step]
-        folder = self._executor.performer.attempt(run.id, step, attempt)
-        path = folder.stdout if stream == "stdout" else folder.stderr
-        secrets = self._executor.performer.secrets_of(run.id, shown, attempt)
-        if secrets is None:
-            text, next_offset = "", offset
-        else:
-            text, next_offset = output.chunk(path, offset, limit, secrets)
-        final = not (shown.state == "intent" and shown.attempt == attempt)
-        return OutputChunk(run.id, step, attempt, offset, next_offset, text, final, stream)
-
     async def output(self, id: str, step: str, attempt: int | None, offset: int,
                      limit: int) -> OutputChunk:
         progress, _ = await self._load(id)
@@ -233,8 +203,8 @@ class Engine:
             raise NotFound(f"run {id} has no step {step}",
                            hint="its steps: " + ", ".join(progress.steps))
         wanted = attempt or progress.steps[step].attempt
-        return await asyncio.to_thread(self._chunk, progress, step, wanted, max(0, offset),
-                                       min(max(1, limit), 1 << 20), "stdout")
+        return await asyncio.to_thread(following.chunk, self._executor.performer, progress, step, wanted,
+                                       max(0, offset), min(max(1, limit), 1 << 20))
 
     async def timeline(self, id: str) -> list[wire.Event]:
         await self._load(id)

@@ -22,9 +22,10 @@ from engine.journal.journal import RunRow
 from engine.procedures.actions import Registry
 from engine.procedures.attempts import Outcome, Performer
 from engine.procedures.document import Document
+from engine.procedures.folding import begin
 from engine.procedures.planning import Planner, provisional
 from engine.procedures.recorder import Recorder, to_the_end
-from engine.procedures.run import RunProgress, StepRun, begin
+from engine.procedures.run import RunProgress, StepRun
 
 log = logging.getLogger("opsdeck")
 RETRY_JOURNAL = 1.0

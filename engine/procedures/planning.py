@@ -19,7 +19,8 @@ from engine.procedures import expressions, rendering
 from engine.procedures.actions import Registry
 from engine.procedures.approvals import Requirement, binding, requirement
 from engine.procedures.attempts import Outcome
-from engine.procedures.run import UNDO, RunProgress, StepRun, apply, fork, undo_spec
+from engine.procedures.folding import apply, fork
+from engine.procedures.run import UNDO, RunProgress, StepRun, undo_spec
 
 ROUNDS = 100
 

@@ -21,7 +21,8 @@ from engine.journal.events import Event, NewEvent
 from engine.procedures import rendering
 from engine.procedures.attempts import Outcome, State
 from engine.procedures.check import parse
-from engine.procedures.run import RunProgress, StepRun, apply, begin
+from engine.procedures.folding import apply, begin
+from engine.procedures.run import RunProgress, StepRun
 
 if TYPE_CHECKING:
     from engine.procedures.executor import Executor, Live

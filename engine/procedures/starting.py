@@ -16,8 +16,9 @@ from engine.procedures import expressions, rendering
 from engine.procedures.document import Document
 from engine.procedures.dry_run import dry_run
 from engine.procedures.executor import Executor
+from engine.procedures.folding import begin
 from engine.procedures.library import Library, parameters, review
-from engine.procedures.run import RunProgress, begin
+from engine.procedures.run import RunProgress
 from engine.procedures.verbs import actor_of
 from engine.procedures.views import run_view
 
