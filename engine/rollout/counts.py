@@ -4,13 +4,14 @@ is wrong. Pure."""
 from __future__ import annotations
 
 import math
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, TypeVar
 
 import msgspec
 
 from engine.errors import UsageError
 from engine.rollout.evidence import Counts, Tick
 
+T = TypeVar("T")
 FORMAT = "`opsdeck judge run --help` shows the format"
 
 
@@ -41,14 +42,19 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     tolerated_ratio: float = 1.0
 
 
-def read(text: bytes, where: str) -> CountsFile:
-    """Raises UsageError, which names the tick and the side, for everything that is not such a file."""
+def decode(text: bytes, kind: type[T], what: str, where: str) -> T:
+    """The JSON of a file of `what`. Raises UsageError with the place of what is wrong."""
     try:
-        file = msgspec.json.decode(text, type=_File)
+        return msgspec.json.decode(text, type=kind)
     except msgspec.ValidationError as error:
-        raise UsageError(f"this is not a file of counts: {error}", where=where, hint=FORMAT) from error
+        raise UsageError(f"this is not a file of {what}: {error}", where=where, hint=FORMAT) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"this is not JSON: {error}", where=where, hint=FORMAT) from error
+
+
+def read(text: bytes, where: str) -> CountsFile:
+    """Raises UsageError, which names the tick and the side, for everything that is not such a file."""
+    file = decode(text, _File, "counts", where)
     if not 0 < file.alpha < 1:
         raise UsageError(f"alpha is {file.alpha:g}", where=where,
                          hint="it is a probability above 0 and below 1, such as 0.01")

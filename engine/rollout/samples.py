@@ -9,10 +9,9 @@ from typing import Annotated
 import msgspec
 
 from engine.errors import UsageError
+from engine.rollout.counts import FORMAT, decode
 from engine.rollout.mann_whitney import TOLERANCE, Classification, Classifier, Direction
 from engine.rollout.scorer import MARGINAL, PASS, Score, Scored, score
-
-FORMAT = "`opsdeck judge run --help` shows the format"
 
 Samples = list[float | None]
 
@@ -42,12 +41,7 @@ class SamplesFile(msgspec.Struct, forbid_unknown_fields=True):
 
 def read(text: bytes, where: str) -> SamplesFile:
     """Raises UsageError, which names the metric and the sample, for everything that is not such a file."""
-    try:
-        file = msgspec.json.decode(text, type=SamplesFile)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"this is not a file of samples: {error}", where=where, hint=FORMAT) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"this is not JSON: {error}", where=where, hint=FORMAT) from error
+    file = decode(text, SamplesFile, "samples", where)
     seen: set[str] = set()
     for i, metric in enumerate(file.metrics):
         if metric.name in seen:
