@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from engine.config_routers import Router
 from engine.fields import Approvals, Duration, Model, Typed
 
 Role = Literal["viewer", "operator", "approver", "admin"]
@@ -90,13 +91,31 @@ class Gateway(Model):
     url: str | None = None
 
 
+class Outcomes(Model):
+    """Where predictions and the labels that come later are: JSON lines that are joined by `correlation`.
+
+    A labelled prediction is wrong where `label` and `prediction` differ (by more than `tolerance` where
+    both are numbers). A label waits for its prediction, and a prediction for its label, for `within`.
+    """
+
+    predictions: Path
+    labels: Path
+    tolerance: float = Field(default=0.0, ge=0)
+    within: Duration = 86400.0
+
+
 class Service(Model):
-    """One service of the fleet: where its metrics are, how its traffic is split, what is too much."""
+    """One service of the fleet: where its metrics are, how its traffic is split, what is too much.
+
+    Its traffic is split by our `gateway` or by another `router`.
+    """
 
     title: str = ""
     owner: str = ""
     scrape: list[str] = []
     gateway: Gateway | None = None
+    router: Router | None = None
+    outcomes: Outcomes | None = None
     processes: dict[str, Process] = {}
     champion: str = "champion"
     versions: dict[str, str] = {}

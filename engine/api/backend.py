@@ -14,9 +14,9 @@ import msgspec
 from engine.api import wire
 
 Verb = Literal["confirm", "approve", "reject", "answer", "settle", "retry", "skip", "pause", "resume",
-               "abort"]
+               "abort", "promote", "promote-full"]
 VERBS: tuple[Verb, ...] = ("confirm", "approve", "reject", "answer", "settle", "retry", "skip",
-                           "pause", "resume", "abort")
+                           "pause", "resume", "abort", "promote", "promote-full")
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -91,6 +91,14 @@ class Backend(Protocol):
                      limit: int) -> OutputChunk: ...
     async def timeline(self, id: str) -> list[wire.Event]: ...
     async def act(self, caller: Caller, id: str, verb: Verb, act: wire.Act) -> wire.RunView: ...
+    async def rollouts(self) -> list[wire.Rollout]:
+        """Those that run, then those that ended last, newest first."""
+        ...
+
+    async def rollout(self, name: str) -> wire.Rollout:
+        """By the run's id, or by the service: the one that runs there, else the last. Raises NotFound."""
+        ...
+
     async def events(self, limit: int, before: int | None) -> list[wire.Event]: ...
     async def verify(self) -> AuditVerdict: ...
     async def seal(self, caller: Caller, reason: str) -> wire.Event: ...

@@ -83,7 +83,11 @@ class Alert(msgspec.Struct):
 
 
 class Service(msgspec.Struct):
-    """One row of the fleet. `trend_p99_ms`: the last five minutes, oldest first, None where unknown."""
+    """One row of the fleet. `trend_p99_ms`: the last five minutes, oldest first, None where unknown.
+
+    `rollout` is None or {"run", "weight" (percent or None), "step", "steps" (counts), "state" (the run's),
+    "verdict", "waits" (whether a person must act)} of the rollout that runs.
+    """
 
     name: str
     age_s: float | None
@@ -298,6 +302,89 @@ class Series(msgspec.Struct):
     step_s: float
     at: float
     values: dict[str, list[float | None]]
+
+
+class RolloutMetric(msgspec.Struct):
+    """One thing that the judge counts: `ln_e` is the evidence that the canary is worse, bad at `line`;
+    `ln_good` that it is not worse, good at `good_line` (None where that is not asked).
+
+    `canary` and `baseline` are [n, y] since the rollout began; `unit` says what y of n is: "%" for a
+    share of requests; `values` are both sides in words, such as ("38 ms", "212 ms"), None where the
+    shares say it all. `critical` False: shown, decides nothing. `history` is ln_e over the ticks, at
+    most 120 points, oldest first.
+    """
+
+    name: str
+    title: str
+    critical: bool
+    ln_e: float
+    line: float | None
+    canary: tuple[int, int]
+    baseline: tuple[int, int]
+    ln_good: float | None = None
+    good_line: float | None = None
+    values: tuple[str, str] | None = None
+    history: list[float] = []
+
+
+class RolloutStep(msgspec.Struct):
+    """One step of the plan as the screen draws it; `weight` in percent for those that set one."""
+
+    id: str
+    title: str
+    state: StepState
+    weight: float | None = None
+
+
+class Rollout(msgspec.Struct):
+    """`GET /v1/rollouts/{name}`: a rollout that runs or has ended, with its evidence.
+
+    `from_`/`to` are variants with their versions; `weight` is the percent that `to` has now, as the
+    router last said, None where it does not answer; `safe` are the weights that an abort restores.
+    `verdict` is the judge's; `sentence` says why, and what would change it. `missing` says what keeps it
+    from going on (too little traffic, stale data …) and `wait_s` how long that takes at this rate.
+    `state` is the run's; `paused_by` is None, a person's name, or "engine" for missing evidence.
+    """
+
+    run: str
+    service: str
+    procedure: str
+    state: RunState
+    by: str
+    started: float
+    ended: float | None
+    at: float
+    champion: str
+    challenger: str
+    champion_version: str | None
+    challenger_version: str | None
+    weight: float | None
+    safe: dict[str, float]
+    steps: list[RolloutStep]
+    step: str | None
+    step_since: float | None
+    step_requests: int
+    metrics: list[RolloutMetric]
+    ln_e_all: float
+    threshold: float
+    verdict: Literal["bad", "undecided", "good"]
+    sentence: str
+    concurrent: bool
+    watching: bool
+    bad: int
+    bad_limit: int | None
+    exposed: int
+    exposed_limit: int | None
+    missing: str | None = None
+    wait_s: float | None = None
+    paused_by: str | None = None
+    next: str | None = None
+    after: str | None = None
+    undo: str | None = None
+    reason: str | None = None
+    gate: Gate | None = None
+    gate_step: str | None = None
+    lease_s: float | None = None
 
 
 class StartRun(msgspec.Struct, forbid_unknown_fields=True):

@@ -17,7 +17,7 @@ from typing import Protocol, runtime_checkable
 
 from engine.procedures.actions import Router
 
-__all__ = ["DetailedRouter", "Router", "Traffic", "read_traffic"]
+__all__ = ["DetailedRouter", "LeasedRouter", "ObservedRouter", "Router", "Traffic", "read_traffic"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,30 @@ class DetailedRouter(Router, Protocol):
     async def shift_from(self, seen: Traffic, service: str, weights: Mapping[str, float],
                          lease_s: float | None = None) -> dict[str, float]:
         """As `shift`, refused with ActionFailed if the split is no longer the one `seen`."""
+        ...
+
+
+@runtime_checkable
+class LeasedRouter(DetailedRouter, Protocol):
+    """One that goes back by itself: when a lease is not renewed in time, `fallback` comes into force
+    (without it all traffic goes to the champion). Behind others a watchdog process does that."""
+
+    async def shift_leased(self, seen: Traffic, service: str, weights: Mapping[str, float],
+                           lease_s: float, fallback: Mapping[str, float]) -> dict[str, float]:
+        """As `shift_from`, with a lease that ends in the `fallback` weights (percent, whole split)."""
+        ...
+
+    async def renew(self, service: str, lease_s: float) -> Traffic:
+        """Let the lease run for `lease_s` seconds from now. ActionFailed where there is none any more."""
+        ...
+
+
+@runtime_checkable
+class ObservedRouter(Router, Protocol):
+    """One that counts by itself what it really sent where."""
+
+    async def served(self, service: str) -> dict[str, float]:
+        """Requests sent to each variant so far, a counter that only grows (or starts again at 0)."""
         ...
 
 

@@ -1,0 +1,75 @@
+"""What `services.NAME.router` may say: whatever splits a service's traffic, where it is not our gateway.
+
+Each maps the variants of the service to what the router calls them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from engine.fields import Model
+
+Names = Annotated[dict[str, str], Field(min_length=1)]
+
+
+class HAProxy(Model):
+    """HAProxy by its runtime API: `socket` is its stats socket (level admin), `servers` are those of
+    `backend` by variant. `stats` adds what each really served, read from the same socket."""
+
+    kind: Literal["haproxy"]
+    socket: Path
+    backend: str
+    servers: Names
+
+
+class Aws(Model):
+    """What the AWS adapters share; credentials come from where boto3 looks for them."""
+
+    region: str | None = None
+    profile: str | None = None
+    endpoint_url: str | None = None
+
+
+class SageMaker(Aws):
+    """An endpoint's production variants, by variant of the service."""
+
+    kind: Literal["sagemaker"]
+    endpoint: str
+    variants: Names
+
+
+class Route53(Aws):
+    """Weighted records of one name: `identifiers` are their set identifiers by variant."""
+
+    kind: Literal["route53"]
+    zone: str
+    name: str
+    type: Literal["A", "AAAA", "CNAME"] = "CNAME"
+    identifiers: Names
+
+
+class Alb(Aws):
+    """A load balancer's rule (or a listener's default action) that forwards to target groups by weight."""
+
+    kind: Literal["alb"]
+    rule: str | None = None
+    listener: str | None = None
+    target_groups: Names
+
+
+class GatewayApi(Model):
+    """An HTTPRoute of the Kubernetes Gateway API: `services` are the backends of its `rule` by variant."""
+
+    kind: Literal["gateway-api"]
+    namespace: str = "default"
+    route: str
+    rule: int = Field(default=0, ge=0)
+    services: Names
+    context: str | None = None
+    kubeconfig: Path | None = None
+
+
+Router = Annotated[HAProxy | SageMaker | Route53 | Alb | GatewayApi, Field(discriminator="kind")]
