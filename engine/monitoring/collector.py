@@ -18,6 +18,7 @@ from engine.config import Config, Service
 from engine.errors import NotFound
 from engine.monitoring import rows
 from engine.monitoring.alerts import AlertBook
+from engine.monitoring.histograms import Histogram
 from engine.monitoring.history import FLUSH_EVERY_S, History, HistoryUnavailable
 from engine.monitoring.limits import Hold
 from engine.monitoring.points import WHOLE, beside, point
@@ -29,6 +30,9 @@ from engine.monitoring.windows import Increment
 
 LEAST_DEADLINE_S = 0.5
 JUMP_S = 0.5  # a wall clock that moves more than this against the monotonic one has jumped
+
+OnIncrements = Callable[[str, Sequence[Increment], float, float], None]
+"""Service, what its targets saw since the tick before, monotonic now, and the wall clock's stamp."""
 
 
 @dataclass(slots=True)
@@ -52,13 +56,16 @@ class Collector:
     `history` may be None: then nothing is kept. `clock` is the wall clock, in seconds since the
     epoch. `on_event(kind, data)` hears of target.lost, target.back, service.wrong, service.well,
     alert.fired, alert.cleared and history.failing, once for each change of state, with a sentence
-    as `data["text"]`; `on_tick()` is called after every tick. `firing` are the alerts that fired
-    before a restart. `open_sources` chooses the adapter; by default targets are scraped over HTTP.
+    as `data["text"]`; `on_tick()` is called after every tick. `on_increments` hears, once a tick and
+    before `on_tick`, of each service what happened, an empty list where nothing came. `firing` are
+    the alerts that fired before a restart. `open_sources` chooses the adapter; by default targets
+    are scraped over HTTP.
     """
 
     def __init__(self, config: Config, history: History | None, *,
                  clock: Callable[[], float] = time.time,
                  on_event: OnEvent, on_tick: Callable[[], None],
+                 on_increments: OnIncrements = lambda service, increments, now, stamp: None,
                  firing: Iterable[wire.Alert] = (),
                  open_sources: SourceFactory | None = None,
                  monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -72,6 +79,7 @@ class Collector:
         self._monotonic = monotonic
         self._on_event = on_event
         self._on_tick = on_tick
+        self._on_increments = on_increments
         self._firing = list(firing)
         self._offset: float | None = None
         self._stale_after_s = stale_after_s
@@ -124,15 +132,31 @@ class Collector:
     def read(self, service: str, variant: str | None = None) -> Mapping[str, Any]:
         """The signals of a service or of one variant: rps, p50_ms, p95_ms, p99_ms, error_ratio,
         errors, in_flight, weight, version, stale, age_s. Raises NotFound."""
-        watched = self._services.get(service)
-        if watched is None:
-            raise NotFound(f"there is no service {service}", hint=_known(self._services))
-        whole, variants = watched.fold.signals(self._monotonic())
+        whole, variants = self._found(service).fold.signals(self._monotonic())
         if variant is None:
             return rows.mapping(whole)
         if variant not in variants:
             raise NotFound(f"{service} has no variant {variant}", hint=_known(variants))
         return rows.mapping(variants[variant])
+
+    def heard(self, service: str) -> float | None:
+        """How old the oldest data of a service is, in seconds, as `age_s` of `read`; None while one of
+        its targets was never heard, or none names it. Raises NotFound."""
+        fold = self._found(service).fold
+        return fold.age_s(self._monotonic()) if fold.carried() else None
+
+    def latency(self, service: str, variant: str) -> Histogram | None:
+        """The latencies of a variant's requests in the window, of all fresh targets together; None
+        without requests, for a variant that no target names, or where their buckets differ. Raises
+        NotFound for a service that is not watched."""
+        _, variants = self._found(service).fold.signals(self._monotonic())
+        return variants[variant].latency if variant in variants else None
+
+    def _found(self, service: str) -> _Watched:
+        watched = self._services.get(service)
+        if watched is None:
+            raise NotFound(f"there is no service {service}", hint=_known(self._services))
+        return watched
 
     async def run(self) -> None:
         """Watch until cancelled; then close the sources and write what history still holds."""
@@ -167,13 +191,15 @@ class Collector:
         self._targets.settle(now)
         for name, watched in self._services.items():
             whole, variants = watched.fold.signals(now)
-            self._keep(name, watched, variants, now, stamp)
+            happened, watched.happened = watched.happened, []
+            self._keep(name, watched, happened, variants, now, stamp)
             self._doubt(name, watched, whole, now)
             if whole.age_s is not None:
                 watched.heard = now - whole.age_s
             for kind, data in self._alerts.update(name, whole, variants, now=now, wall=wall,
                                                   silent_s=now - watched.heard):
                 self._on_event(kind, data)
+            self._on_increments(name, happened, now, stamp)
         self._on_tick()
 
     async def _beat(self) -> None:
@@ -203,10 +229,9 @@ class Collector:
             trend.fill(now, [(wall - past.start - (place + 0.5) * past.step_s, value)
                              for place, value in enumerate(values) if value is not None])
 
-    def _keep(self, name: str, watched: _Watched, variants: Mapping[str, Signals], now: float,
-              stamp: float) -> None:
+    def _keep(self, name: str, watched: _Watched, happened: Sequence[Increment],
+              variants: Mapping[str, Signals], now: float, stamp: float) -> None:
         """Put what happened since the last tick into the trend and the history."""
-        happened, watched.happened = watched.happened, []
         if not happened:
             return
         by_variant: dict[str, list[Increment]] = {}

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from engine.api import wire
 from engine.errors import NotFound
 from engine.monitoring.collector import Collector, following
+from engine.monitoring.histograms import quantile
 from engine.monitoring.history import History
 from engine.monitoring.sources.scrape import open_targets
 from engine.monitoring.sources.source import ERROR_TYPES
+from engine.monitoring.windows import Increment
 
 
 class Watch:
@@ -26,13 +28,18 @@ class Watch:
         self.clock = clock
         self.events: list[tuple[str, dict]] = []
         self.ticks = 0
+        self.tapped: list[tuple[int, str, list[Increment], float, float]] = []
         self.collector = Collector(
             config, history, clock=clock.time, monotonic=clock.monotonic,
             on_event=lambda kind, data: self.events.append((kind, data)),
-            on_tick=self._ticked, **more)
+            on_tick=self._ticked, on_increments=self._happened, **more)
 
     def _ticked(self) -> None:
         self.ticks += 1
+
+    def _happened(self, service: str, increments, now: float, stamp: float) -> None:
+        """With the number of the tick that has not ended yet."""
+        self.tapped.append((self.ticks + 1, service, list(increments), now, stamp))
 
     async def tick(self, times: int = 1, seconds: float = 1.0) -> None:
         for _ in range(times):
@@ -100,6 +107,48 @@ async def test_a_service_is_seen_as_it_is(target, config_of, watching):
     assert watch.events == []
     assert watch.ticks == 11
     assert msgspec.json.decode(msgspec.json.encode(row), type=wire.Service) == row
+
+
+async def test_the_tap_hears_of_each_service_at_each_tick_before_the_tick_ends(
+        target, config_of, watching):
+    target.carries("flights", champion="7", challenger="8")
+    target.carries("fraud", champion="1")
+    watch = await watching(config_of({"flights": {"scrape": [target.url]},
+                                      "fraud": {"scrape": [target.url]}}))
+    began, wall = watch.clock.mono, watch.clock.wall
+    await watch.tick()
+    target.serve("flights", "challenger", 0.3, times=2, error="timeout")
+    await watch.tick()
+    await target.stop()
+    await watch.tick()
+    assert [(tick, service) for tick, service, *_ in watch.tapped] == [
+        (tick, service) for tick in (1, 2, 3) for service in ("flights", "fraud")]
+    assert [(now, stamp) for _, service, _, now, stamp in watch.tapped if service == "fraud"] == [
+        (began + n, wall + n) for n in range(3)]
+    (first, second, third) = ([(one.variant, one.requests, one.errors) for one in increments]
+                              for _, service, increments, *_ in watch.tapped if service == "flights")
+    assert first == third == []
+    assert sorted(second) == [("challenger", 2.0, {"timeout": 2.0}), ("champion", 0.0, {})]
+
+
+async def test_it_says_how_old_the_oldest_data_is_and_gives_the_windows_latencies(
+        target, config_of, watching):
+    watch = await watching(config_of({"flights": {"scrape": [target.url]}}))
+    assert watch.collector.heard("flights") is None
+    target.carries("flights", champion="7")
+    await watch.tick()
+    assert watch.collector.latency("flights", "champion") is None
+    target.serve("flights", "champion", 0.02, times=10)
+    await watch.tick()
+    target.serve("flights", "champion", 0.2, times=5)
+    await watch.tick(seconds=2.5)
+    assert watch.collector.heard("flights") == watch.collector.read("flights")["age_s"] == 2.5
+    latency = watch.collector.latency("flights", "champion")
+    assert latency.total == 15 and quantile(latency, 0.5) == pytest.approx(0.02, rel=0.1)
+    assert watch.collector.latency("flights", "gone") is None
+    for ask in (watch.collector.heard, lambda name: watch.collector.latency(name, "champion")):
+        with pytest.raises(NotFound, match="no service flight"):
+            ask("flight")
 
 
 async def test_signals_are_read_by_service_and_by_variant(target, config_of, watching):
