@@ -36,9 +36,15 @@ class EmbeddedClient:
     def run(self, id: str) -> wire.RunView:
         return self._do(self._backend.run(id))
 
+    def rollouts(self) -> list[wire.Rollout]:
+        return self._do(self._backend.rollouts())
+
+    def rollout(self, name: str) -> wire.Rollout:
+        return self._do(self._backend.rollout(name))
+
     def act(self, id: str, verb: Verb, act: wire.Act) -> wire.RunView:
-        if verb == "approve" and not self._trusted:
-            raise NotPermitted("an embedded run cannot approve: its roles come from a config that "
+        if verb in ("approve", "promote", "promote-full") and not self._trusted:
+            raise NotPermitted(f"an embedded run cannot {verb}: its roles come from a config that "
                                "you can write yourself",
                                hint="start an engine on this home; its approvers can approve it")
         return self._do(self._backend.act(self._caller, id, verb, act))

@@ -39,6 +39,13 @@ class Library(msgspec.Struct):
     procedures: list[wire.Procedure]
 
 
+class Rollouts(msgspec.Struct):
+    """`GET /v1/rollouts`: those that run, then those that ended last, newest first."""
+
+    at: float
+    rollouts: list[wire.Rollout]
+
+
 class Events(msgspec.Struct):
     """`GET /v1/events` (newest first) and `GET /v1/runs/{id}/timeline` (oldest first)."""
 
@@ -140,6 +147,14 @@ def timeline(id: str) -> Call[Events]:
 
 def act(id: str, verb: Verb, body: wire.Act) -> Call[wire.RunView]:
     return Call("POST", _run(id, verb), wire.RunView, body)
+
+
+def rollouts() -> Call[Rollouts]:
+    return Call("GET", "/v1/rollouts", Rollouts)
+
+
+def rollout(name: str) -> Call[wire.Rollout]:
+    return Call("GET", f"/v1/rollouts/{quote(name, safe='')}", wire.Rollout)
 
 
 def events(limit: int, before: int | None) -> Call[Events]:

@@ -90,6 +90,12 @@ class Client:
     def act(self, id: str, verb: Verb, act: wire.Act) -> wire.RunView:
         return self._ask(calls.act(id, verb, act))
 
+    def rollouts(self) -> list[wire.Rollout]:
+        return self._ask(calls.rollouts()).rollouts
+
+    def rollout(self, name: str) -> wire.Rollout:
+        return self._ask(calls.rollout(name))
+
     def events(self, limit: int = 100, before: int | None = None) -> list[wire.Event]:
         return self._ask(calls.events(limit, before)).events
 

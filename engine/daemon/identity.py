@@ -31,8 +31,11 @@ VERB_ROLES: Mapping[Verb, tuple[Role, ...]] = {
     "abort": ("operator", "approver"),
     "confirm": ("operator",), "answer": ("operator",), "settle": ("operator",),
     "retry": ("operator",), "skip": ("operator",), "pause": ("operator",), "resume": ("operator",),
+    "promote": ("approver",), "promote-full": ("approver",),
 }
-PEOPLE_ONLY: frozenset[Verb] = frozenset({"confirm", "approve", "answer", "settle", "reject"})
+_OF_A_ROLLOUT: frozenset[Verb] = frozenset({"promote", "promote-full"})
+PEOPLE_ONLY: frozenset[Verb] = frozenset({"confirm", "approve", "answer", "settle", "reject",
+                                          *_OF_A_ROLLOUT})
 _REMEMBERED = 10.0  # seconds: a change of somebody's groups counts after that
 
 
@@ -119,8 +122,7 @@ class Gatekeeper:
         if verb == "approve" and break_glass:
             self._may_break_glass(caller)
         else:
-            self.needs(caller, *VERB_ROLES[verb], to=f"{verb} a step" if verb in PEOPLE_ONLY
-                       else f"{verb} a run")
+            self.needs(caller, *VERB_ROLES[verb], to=f"{verb} a {_object(verb)}")
         if verb in PEOPLE_ONLY:
             self._is_a_person(caller, verb)
 
@@ -155,6 +157,12 @@ class Gatekeeper:
             if holds_open(ancestor, "lock", self.home.path):
                 return f"process {pid} holds the lock that a step left to it"
         return None
+
+
+def _object(verb: Verb) -> str:
+    if verb in _OF_A_ROLLOUT:
+        return "rollout"
+    return "step" if verb in PEOPLE_ONLY else "run"
 
 
 def steps_uid(config: Config) -> int | None:

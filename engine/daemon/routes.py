@@ -5,6 +5,7 @@
     GET  /v1/services/{name}/history?seconds&points                                 viewer
     GET  /v1/runs?state&limit  /v1/runs/{id}  /v1/runs/{id}/stream (SSE)            viewer
     GET  /v1/runs/{id}/output?step&attempt&offset&limit  /v1/runs/{id}/timeline     viewer
+    GET  /v1/rollouts  /v1/rollouts/{name}  (a service, or a run's id)              viewer
     GET  /v1/events?limit&before  /v1/audit/verify                                  viewer
     POST /v1/runs                           operator; with a `document`, admin
     POST /v1/runs/{id}/{verb}               see `identity.VERB_ROLES`
@@ -17,6 +18,7 @@ The fields of `wire.Act` that a verb wants (and may have):
     reject   step (reason, digest)                answer   step, text (digest)
     retry    step                                 skip     step, reason
     pause, resume  (reason)                       abort    (rollback, reason)
+    promote, promote-full  (step, reason, seen_state)
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from starlette.routing import Route
 
 from engine.api import wire
 from engine.api.backend import VERBS, Backend, Caller, Verb
-from engine.api.calls import Events, Library, Runs, Seal, Sealed
+from engine.api.calls import Events, Library, Rollouts, Runs, Seal, Sealed
 from engine.daemon.identity import Gatekeeper
 from engine.daemon.processes import Peer
 from engine.daemon.refusals import BadRequest, TooLarge
@@ -52,6 +54,8 @@ WANTS: dict[Verb, tuple[frozenset[str], frozenset[str]]] = {
     "pause": (frozenset(), frozenset({"reason"})),
     "resume": (frozenset(), frozenset({"reason"})),
     "abort": (frozenset(), frozenset({"rollback", "reason"})),
+    "promote": (frozenset(), frozenset({"step", "reason", "seen_state"})),
+    "promote-full": (frozenset(), frozenset({"step", "reason", "seen_state"})),
 }
 _STATES = frozenset({"running", "waiting", "paused", "done", "failed", "rolled_back", "aborted"})
 
@@ -72,6 +76,7 @@ class Api:
             "/v1/services/{name}/history": self.history, "/v1/library": self.library,
             "/v1/runs": self.runs, "/v1/runs/{id}": self.run, "/v1/runs/{id}/stream": self.follow,
             "/v1/runs/{id}/output": self.output, "/v1/runs/{id}/timeline": self.timeline,
+            "/v1/rollouts": self.rollouts, "/v1/rollouts/{name}": self.rollout,
             "/v1/events": self.events, "/v1/audit/verify": self.verify,
             "/v1/handover": self.handover}
         return [Route("/v1/engine", self._answering(self.engine), methods=["GET"]),
@@ -151,6 +156,12 @@ class Api:
 
     async def timeline(self, request: Request, caller: Caller) -> Events:
         return Events(self._clock(), await self._backend.timeline(request.path_params["id"]))
+
+    async def rollouts(self, request: Request, caller: Caller) -> Rollouts:
+        return Rollouts(self._clock(), await self._backend.rollouts())
+
+    async def rollout(self, request: Request, caller: Caller) -> wire.Rollout:
+        return await self._backend.rollout(request.path_params["name"])
 
     async def events(self, request: Request, caller: Caller) -> Events:
         before = (int(_number(request, "before", 0, 0, 2**53))

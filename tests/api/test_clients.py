@@ -43,8 +43,11 @@ async def test_every_call_gives_what_the_engine_says(running: Running) -> None: 
     assert (await client.history("flights", 60, 6)).step_s == 10
     assert (await client.verify()).breaks == [] and (await client.handover()).stale == ["fraud"]
     assert (await client.reload()).changed == ["roles.viewer"]
+    assert await client.rollouts() == []
     with pytest.raises(NotFound):
         await client.run("nil")
+    with pytest.raises(NotFound):
+        await client.rollout("nil")
 
 
 async def test_the_light_client_follows_a_run_to_its_end(running: Running) -> None:  # noqa: F811

@@ -22,6 +22,7 @@ from engine.config import Config
 from engine.daemon.run import serve
 from engine.errors import NotFound
 from engine.home import Home, find
+from tests.daemon.rollouts import by_name, newest_first
 
 
 class FakeBackend:
@@ -100,6 +101,16 @@ class FakeBackend:
         view = fake_runs.act(self.world.runs, id, verb, act, self.world.at)
         self.wake()
         return view
+
+    async def rollouts(self) -> list[wire.Rollout]:
+        return newest_first(self._rollouts())
+
+    async def rollout(self, name: str) -> wire.Rollout:
+        return copy.deepcopy(by_name(self._rollouts(), name))
+
+    def _rollouts(self) -> list[wire.Rollout]:
+        """Those of the world; a dict by run, once it has any."""
+        return list(getattr(self.world, "rollouts", {}).values())
 
     async def events(self, limit: int, before: int | None) -> list[wire.Event]:
         return self.world.events(limit, before)

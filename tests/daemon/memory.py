@@ -22,6 +22,7 @@ from engine.api.backend import AuditVerdict, Caller, Handover, OutputChunk, Verb
 from engine.config import Config
 from engine.errors import Conflict, JournalUnavailable, NotFound
 from engine.home import Home
+from tests.daemon.rollouts import by_name, newest_first
 
 GATES: dict[str, wire.GateKind] = {"ask": "confirm", "type": "typed", "vote": "approval",
                                    "say": "answer", "lost": "settle", "broken": "failed"}
@@ -48,6 +49,7 @@ class MemoryBackend:
     outputs: dict[str, str] = field(default_factory=dict)
     seen: list[tuple[str, Caller, Any]] = field(default_factory=list)
     broken: Exception | None = None
+    rolling: dict[str, wire.Rollout] = field(default_factory=dict)
     seq: int = 0
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -168,6 +170,8 @@ class MemoryBackend:
             raise Conflict(f"run {id} has ended: it is {view.state}")
         if verb in ("pause", "resume"):
             return await self._now(view, "paused" if verb == "pause" else "waiting", None)
+        if verb in ("promote", "promote-full"):
+            return await self._now(view, "running" if verb == "promote" else "done", None)
         step = next((s for s in view.steps if s.id == act.step), None)
         if step is None or step.gate is None:
             raise Conflict(f"step {act.step} waits for nothing")
@@ -187,6 +191,12 @@ class MemoryBackend:
             view, state=state, steps=steps, ended=ended, revision=view.revision + 1, next=None)
         await self.notify()
         return self.views[view.id]
+
+    async def rollouts(self) -> list[wire.Rollout]:
+        return newest_first(self.rolling.values())
+
+    async def rollout(self, name: str) -> wire.Rollout:
+        return by_name(self.rolling.values(), name)
 
     async def events(self, limit: int, before: int | None) -> list[wire.Event]:
         if self.broken is not None:

@@ -79,7 +79,7 @@ def test_the_owner_of_a_single_user_engine_has_every_role_and_others_only_what_i
     ("confirm", True, False, False), ("answer", True, False, False), ("settle", True, False, False),
     ("retry", True, False, False), ("skip", True, False, False), ("pause", True, False, False),
     ("resume", True, False, False), ("approve", False, True, False), ("reject", False, True, False),
-    ("abort", True, True, False)])
+    ("promote", False, True, False), ("promote-full", False, True, False), ("abort", True, True, False)])
 def test_each_verb_belongs_to_a_role(verb: Verb, alice: bool, bob: bool, eve: bool) -> None:
     gate = gatekeeper()
     assert [may(gate, caller(uid), verb) for uid in (10, 11, 12)] == [alice, bob, eve]
@@ -99,6 +99,11 @@ def test_the_engines_and_the_steps_users_answer_for_nobody(verb: Verb, uid: int)
     with pytest.raises(NotPermitted, match="may not"):
         gate.may_act(who, verb)
     assert may(gate, who, "abort"), "the safe direction is never blocked"
+
+
+def test_who_may_not_promote_a_rollout_hears_which_role_may() -> None:
+    with pytest.raises(NotPermitted, match="alice may not promote-full a rollout: .* role approver"):
+        gatekeeper().may_act(caller(10), "promote-full")
 
 
 def test_breaking_the_glass_wants_a_role_that_the_policy_names() -> None:

@@ -12,6 +12,7 @@ import pytest
 from engine.api import wire
 from engine.errors import Conflict, JournalUnavailable, NotFound, OpsdeckError, UsageError
 from tests.daemon.conftest import Running
+from tests.daemon.rollouts import rollout
 
 
 async def raw(running: Running, text: bytes, *, until: bytes | None = None) -> tuple[bytes, bytes]:
@@ -44,7 +45,7 @@ async def ask(running: Running, method: str, path: str, body: bytes = b"",
 
 @pytest.mark.parametrize("path", [
     "/v1/engine", "/v1/status", "/v1/snapshot", "/v1/library", "/v1/runs", "/v1/events",
-    "/v1/audit/verify", "/v1/handover", "/v1/services/flights/history?seconds=60&points=10"])
+    "/v1/audit/verify", "/v1/handover", "/v1/rollouts", "/v1/services/flights/history?seconds=60&points=10"])
 async def test_every_query_answers_with_the_engines_time(running: Running, path: str) -> None:
     status, headers, body = await ask(running, "GET", path)
     assert status == 200
@@ -134,6 +135,8 @@ async def test_what_is_not_there_is_a_problem_too(running: Running, method: str,
     ("settle", wire.Act(step="drain", text="maybe"), "done or not-done"),
     ("skip", wire.Act(step="drain"), "skip wants `reason`"),
     ("pause", wire.Act(step="drain"), "pause has no use for `step`"),
+    ("promote", wire.Act(digest="d"), "promote has no use for `digest`"),
+    ("promote-full", wire.Act(rollback=True), "promote-full has no use for `rollback`"),
     ("retry", wire.Act(step="drain", rollback=True), "retry has no use for `rollback`")])
 async def test_each_verb_says_what_it_wants(running: Running, verb: Any, act: wire.Act,
                                             says: str) -> None:
@@ -190,6 +193,25 @@ async def test_a_seal_wants_a_reason(running: Running) -> None:
     with pytest.raises(UsageError, match="a seal wants a reason"):
         await running.client.seal(" ")
     assert (await running.client.seal("row 7 was edited")).text == "row 7 was edited"
+
+
+async def test_a_rollout_is_found_by_its_service_and_by_its_run(running: Running) -> None:
+    ended = rollout("40", started=1.0, ended=2.0, state="rolled_back")
+    running.backend.rolling |= {"40": ended, "41": rollout("41", started=3.0)}
+    assert [r.run for r in await running.client.rollouts()] == ["41", "40"]
+    assert (await running.client.rollout("flights")).run == "41", "the one that runs"
+    assert await running.client.rollout("40") == ended
+    status, _, problem = await ask(running, "GET", "/v1/rollouts/nil%2Fnil")
+    assert (status, problem["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("act", [wire.Act(), wire.Act(step="watch-5", reason="quiet night",
+                                                      seen_state={"weight": 5.0})])
+@pytest.mark.parametrize("verb", ["promote", "promote-full"])
+async def test_a_promotion_tells_the_engine_what_was_seen(running: Running, verb: Any, act: wire.Act) -> None:
+    view = await running.client.start_run(wire.StartRun("ask"))
+    await running.client.act(view.id, verb, act)
+    assert [(what, given) for what, _, given in running.backend.seen[1:]] == [(verb, act)]
 
 
 async def test_an_unknown_run_is_not_found_before_a_stream_begins(running: Running) -> None:
