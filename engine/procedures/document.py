@@ -12,10 +12,11 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from engine.fields import Approvals, Duration, Model, Positive, Text, Typed
 from engine.procedures.actions import Effect
+from engine.procedures.rollouts import Rollout
 
 ID = r"^[a-z0-9][a-z0-9-]*$"
 MOST_STEPS = 200
@@ -126,7 +127,10 @@ class Step(Model):
 
 
 class Document(Model):
-    """A whole procedure. `for_alerts` names the signals for which the console suggests it."""
+    """A whole procedure. `for_alerts` names the signals for which the console suggests it.
+
+    One of kind `rollout` says `rollout` in place of `steps`; its `steps` are those that it stands for.
+    """
 
     opsdeck: Literal[1]
     id: str = Field(pattern=ID)
@@ -141,7 +145,30 @@ class Document(Model):
     for_alerts: list[str] = []
     params: dict[str, Param] = {}
     preconditions: list[Precondition] = []
+    rollout: Rollout | None = None
     steps: list[Step] = Field(min_length=1, max_length=MOST_STEPS)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written_out(cls, given: Any) -> Any:
+        """With the steps that `rollout` stands for; what is wrong in it is reported at its own place."""
+        if not isinstance(given, dict) or given.get("kind") != "rollout":
+            return given
+        if "steps" in given:
+            raise ValueError("a rollout says its steps in `rollout: {steps: …}`")
+        if "rollout" not in given:
+            raise ValueError("a procedure of kind rollout says `rollout:`, the plan")
+        try:
+            plan = Rollout.model_validate(given["rollout"])
+        except ValidationError:  # the field says it, with its line
+            return {**given, "steps": [{"id": "plan", "title": "plan", "manual": "plan"}]}
+        return {**given, "steps": plan.expanded()}
+
+    @model_validator(mode="after")
+    def _plan_is_of_a_rollout(self) -> Document:
+        if self.rollout is not None and self.kind != "rollout":
+            raise ValueError(f"`rollout` is for procedures of kind rollout, and this is a {self.kind}")
+        return self
 
     def step(self, id: str) -> Step:
         """The step of that id; raises KeyError."""

@@ -141,6 +141,9 @@ class Draft:
                        "precondition")
             yield Site(("preconditions", index, "message"), condition.message, "text",
                        "precondition")
+        plan = self.document.rollout if self.document else None
+        for key, text in (("service", plan.service), ("to", plan.to)) if plan else ():
+            yield Site(("rollout", key), text, "value", "precondition")
         for step in self.steps:
             spec = step.step
             if spec.when is not None:

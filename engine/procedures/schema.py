@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from engine.procedures.document import Document
+from engine.procedures.rollouts import FORMS
 
 ID = "https://json-schema.org/draft/2020-12/schema"
 
@@ -18,6 +19,10 @@ def json_schema() -> dict[str, Any]:
     schema = Document.model_json_schema(by_alias=True)
     for name, keys in (("Step", ("use", "shell", "manual")), ("Operation", ("use", "shell"))):
         schema["$defs"][name]["oneOf"] = [{"required": [key]} for key in keys]
+    schema["required"].remove("steps")
+    schema["oneOf"] = [{"required": ["steps"]}, {"required": ["rollout"]}]
+    plan = schema["$defs"]["Rollout"]
+    plan["oneOf"] = [{"required": [form]} for form in FORMS]
     params = schema["properties"]["params"]
     params["propertyNames"] = {"pattern": "^[A-Za-z_][A-Za-z0-9_-]*$"}
     return {"$schema": ID, "title": "Opsdeck procedure, version 1",

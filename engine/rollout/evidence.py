@@ -29,6 +29,7 @@ from typing import NamedTuple
 
 WORSE = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0)  # how many times the tolerated risk it may really be
 AS_GOOD = (1.0, 0.9, 0.75, 0.5)  # how many times the baseline's risk it may really be
+BELOW = (0.9, 0.75, 0.5, 0.25, 0.05)  # the same of a fixed rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +94,61 @@ def worse(tolerated_ratio: float = 1.0) -> Evidence:
     return Evidence(tolerated_ratio, WORSE)
 
 
-def not_worse(limit: float) -> Evidence:
-    """Evidence against "the canary's risk is `limit` times the baseline's or more" (non-inferiority).
+class BelowRate:
+    """An e-process against "a request of the canary fails with a probability of `rate` or more".
+
+    The mixture over q in `BELOW` times `rate` of Π (q/rate)^y ((1-q)/(1-rate))^(n-y). The expectation of
+    one request's factor is 1 at `rate` and falls as the true probability rises, since q is below `rate`.
+    """
+
+    __slots__ = ("_alternatives", "_logs", "ln_e")
+
+    def __init__(self, rate: float) -> None:
+        if not 0 < rate < 1:
+            raise ValueError(f"a rate lies between 0 and 1, not at {rate:g}")
+        self._alternatives = [(math.log(share), math.log1p(-share * rate) - math.log1p(-rate))
+                              for share in BELOW]
+        self._logs = [0.0] * len(BELOW)
+        self.ln_e = 0.0
+
+    def add(self, canary: Counts, baseline: Counts) -> float:
+        """One more tick; returns the new `ln_e`. The baseline has no part in it."""
+        for j, (failed, well) in enumerate(self._alternatives):
+            self._logs[j] += canary.y * failed + (canary.n - canary.y) * well
+        self.ln_e = _ln_mean(self._logs)
+        return self.ln_e
+
+
+class NotWorse:
+    """Evidence against "the canary's risk is `limit` times that of the baseline, or of `floor`, whichever
+    is more": the mean of one e-process against each, as either being ruled out rules out the whole.
+
+    Two versions that never fail cannot be compared by a ratio; that both stay below a rate can be shown.
+    """
+
+    __slots__ = ("_sides", "ln_e")
+
+    def __init__(self, limit: float, floor: float) -> None:
+        self._sides = (_ratio_below(limit), BelowRate(limit * floor))
+        self.ln_e = 0.0
+
+    def add(self, canary: Counts, baseline: Counts) -> float:
+        """One more tick; returns the new `ln_e`. A tick without a baseline says nothing."""
+        if baseline.n:
+            self.ln_e = _ln_mean([side.add(canary, baseline) for side in self._sides])
+        return self.ln_e
+
+
+def not_worse(limit: float, floor: float = 0.0) -> Evidence | NotWorse:
+    """Evidence against "the canary's risk is `limit` times the baseline's or more" (non-inferiority), or
+    with a `floor` (a share of requests) against more than `limit` times the higher of both.
 
     Raises ValueError unless `limit` is above 1: no traffic can show that two equal versions differ.
     """
+    return NotWorse(limit, floor) if floor else _ratio_below(limit)
+
+
+def _ratio_below(limit: float) -> Evidence:
     if not 1 < limit < math.inf:
         raise ValueError("the limit of non-inferiority is a finite ratio above 1")
     return Evidence(limit, [share / limit for share in AS_GOOD])

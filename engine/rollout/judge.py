@@ -30,8 +30,9 @@ class Metric:
     """One thing that is counted.
 
     `alpha`: its part of the error rate, 0 for an advisory one. `limit`: the risk ratio that must be ruled
-    out before it is called good, None where that is not asked. `bins`: the classes of a distribution,
-    whose ticks are `BinTick`s, and which has no limit.
+    out before it is called good, None where that is not asked; with a `floor` (a share) it is the ratio to
+    the baseline's risk or to the floor, whichever is more. `bins`: the classes of a distribution, whose
+    ticks are `BinTick`s, and which has no limit.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Metric:
     tolerated_ratio: float = 1.0
     limit: float | None = None
     bins: tuple[str, ...] = ()
+    floor: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Judge:
         self._threshold = -math.log(alpha)
         self._weights = {metric.name: metric.alpha / alpha for metric in metrics}
         self._worse = {metric.name: _worse(metric) for metric in metrics}
-        self._good = {metric.name: not_worse(metric.limit) for metric in metrics
+        self._good = {metric.name: not_worse(metric.limit, metric.floor) for metric in metrics
                       if metric.limit is not None}
         self._best = dict.fromkeys(self._good, 0.0)
         self._ticks = 0

@@ -1,0 +1,271 @@
+"""How a rollout is written, and the ordinary steps that its short form stands for. Pure.
+
+    rollout:
+      service: "${{ params.service }}"
+      to: "${{ params.to }}"                # the variant that takes the traffic over
+      canary: [1, 5, {weight: 25, approvals: {min: 1}}, 50, 100]
+      requests: 200                         # least evidence at each weight
+
+or `blue-green: {bake: 15m}`, or `steps:` one by one. `service` and `to` may be templates over the
+parameters; everything else is literal, so that a plan can be read and reviewed as it will run.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from engine.fields import Approvals, Duration, Model, Positive, Text
+
+Percent = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+Ratio = Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)]
+BEGIN = "begin"
+RETRY = {"times": 3, "backoff": 1}
+FORMS = ("canary", "blue-green", "steps")
+WARM_TIMEOUT_S = 300.0
+SHIFT_TIMEOUT_S = 120.0
+
+
+class Weight(Model):
+    """One weight of a canary: `requests` and `hold` are the least evidence there, before the next one;
+    `approvals` are wanted before the weight is set."""
+
+    weight: Percent
+    requests: int | None = Field(default=None, ge=0)
+    hold: Duration | None = None
+    approvals: Approvals | None = None
+
+
+class Mirror(Model):
+    """Shadow traffic: `percent` of the requests are sent to the new version too, its answers unused."""
+
+    percent: Percent = 100.0
+    hold: Positive = Field(default=60.0, alias="for")
+
+
+class BlueGreen(Model):
+    """All at once: warm up, mirror (unless null), switch, hold `holdback` back until `bake` is over."""
+
+    bake: Duration = 900.0
+    mirror: Mirror | None = Mirror()
+    approvals: Approvals | None = None
+
+
+class PlanStep(Model):
+    """One explicit step: exactly one of these. `evidence` waits for so many requests of the new
+    version, `analysis` until the judge has evidence that it is not worse (or, `undecided`, looks once),
+    each no longer than `within`."""
+
+    warm_up: Literal[True] | None = Field(default=None, alias="warm-up")
+    mirror: Mirror | None = None
+    weight: Percent | None = None
+    wait: Positive | None = None
+    evidence: int | None = Field(default=None, ge=1)
+    analysis: Literal["good", "undecided"] | None = None
+    approval: Approvals | None = None
+    promote: Literal[True] | None = None
+    within: Positive | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> PlanStep:
+        said = [name for name, value in self if value is not None and name != "within"]
+        if len(said) != 1:
+            raise ValueError("a step says exactly one of warm-up, mirror, weight, wait, evidence, analysis, "
+                             f"approval, promote; this one says {' and '.join(said) or 'none'}")
+        return self
+
+
+class Errors(Model):
+    """`tolerated`: how many times the baseline's risk is borne; `limit`: the ratio that must be ruled out
+    before it is called good, measured against at least `floor` (a version without any error cannot be
+    compared by ratio alone)."""
+
+    tolerated: Ratio = 1.0
+    limit: Annotated[float, Field(gt=1, le=100)] | None = 2.0
+    floor: float = Field(default=0.005, ge=0, lt=0.5)
+    critical: bool = True
+
+
+class Latency(Errors):
+    """Requests slower than an edge frozen before: `slack` times the baseline's p95 and p99."""
+
+    tolerated: Ratio = 1.5
+    limit: Annotated[float, Field(gt=1, le=100)] | None = 3.0
+    floor: float = Field(default=0.01, ge=0, lt=0.5)
+    slack: Ratio = 1.25
+
+
+class Predictions(Model):
+    """The distribution over fixed bins. A better model may well predict otherwise: shown, unless `critical`."""
+
+    tolerated: Ratio = 1.25
+    critical: bool = False
+
+
+class Quality(Errors):
+    """Wrong predictions, by labels that come late."""
+
+    tolerated: Ratio = 1.1
+    limit: Annotated[float, Field(gt=1, le=100)] | None = None
+    floor: float = Field(default=0.0, ge=0, lt=0.5)
+
+
+class Judging(Model):
+    """`alpha`: the share of identical versions that may be rolled back. `good` False: promotion asks only
+    for the least evidence and no alarm, as the plan's author has decided."""
+
+    alpha: float = Field(default=0.01, gt=0, le=0.2)
+    errors: Errors = Errors()
+    types: bool = True
+    latency: Latency = Latency()
+    predictions: Predictions = Predictions()
+    quality: Quality = Quality()
+    good: bool = True
+
+
+class Budget(Model):
+    """Hard limits on what the new version may cost before it is shown not to be worse: requests that
+    failed at it, and requests that it got."""
+
+    bad: int | None = Field(default=200, ge=1)
+    exposed: int | None = Field(default=20_000, ge=1)
+
+
+class Rollout(Model):
+    """The plan. `hold` and `requests` are the least evidence at each weight, `bake` how long 100 % is
+    watched with `holdback` percent at the old version as baseline; `lease`: without an engine the router
+    goes back by itself after so long; `patience`: how long to wait for evidence at one step;
+    `window`: a variant that had all traffic so recently is gone back to without analysis."""
+
+    service: Text
+    to: Text
+    canary: list[Percent | Weight] | None = Field(default=None, min_length=1, max_length=50)
+    blue_green: BlueGreen | None = Field(default=None, alias="blue-green")
+    steps: list[PlanStep] | None = Field(default=None, min_length=1, max_length=100)
+    requests: int = Field(default=200, ge=0)
+    hold: Duration = 0.0
+    bake: Duration = 900.0
+    holdback: float = Field(default=1.0, ge=0, lt=50)
+    lease: Positive = 30.0
+    patience: Positive = 6 * 3600.0
+    window: Duration = 0.0
+    judge: Judging = Judging()
+    budget: Budget = Budget()
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Rollout:
+        said = [form for form in FORMS if getattr(self, form.replace("-", "_")) is not None]
+        if len(said) != 1:
+            raise ValueError("a rollout says exactly one of canary, blue-green, steps; this one says "
+                             f"{' and '.join(said) or 'none'}")
+        if not 2 <= self.lease <= 3600:
+            raise ValueError("the lease lies between 2 seconds and an hour")
+        weights = [step.weight for step in self.canary_steps()]
+        if any(a >= b for a, b in zip(weights, weights[1:], strict=False)):
+            raise ValueError("the weights of a canary grow from step to step")
+        if weights and weights[-1] != 100:
+            raise ValueError("the last weight of a canary is 100")
+        return self
+
+    def canary_steps(self) -> list[Weight]:
+        return [step if isinstance(step, Weight) else Weight(weight=step) for step in self.canary or ()]
+
+    def expanded(self) -> list[dict[str, Any]]:
+        """The steps as they would be written out."""
+        if self.canary is not None:
+            return self._canary()
+        if self.blue_green is not None:
+            return self._blue_green(self.blue_green)
+        return self._explicit(self.steps or [])
+
+    def _canary(self) -> list[dict[str, Any]]:
+        steps = [self._begin(), self._warm_up()]
+        for one in self.canary_steps():
+            steps.append(self._weight(one.weight, one.approvals))
+            if one.weight < 100:
+                steps.append(self._watch(
+                    f"watch-{one.weight:g}", f"Watch it at {one.weight:g} %",
+                    requests=self.requests if one.requests is None else one.requests,
+                    hold=self.hold if one.hold is None else one.hold))
+        return [*steps, self._bake(self.bake), self._promote()]
+
+    def _blue_green(self, plan: BlueGreen) -> list[dict[str, Any]]:
+        steps = [self._begin(), self._warm_up()]
+        if plan.mirror is not None:
+            steps.append(self._mirror("mirror", plan.mirror))
+        return [*steps, self._weight(100.0, plan.approvals), self._bake(plan.bake), self._promote()]
+
+    def _explicit(self, plan: list[PlanStep]) -> list[dict[str, Any]]:
+        steps = [self._begin()]
+        for number, one in enumerate(plan, start=1):
+            if one.warm_up:
+                step = self._warm_up()
+            elif one.mirror is not None:
+                step = self._mirror("mirror", one.mirror)
+            elif one.weight is not None:
+                step = self._weight(one.weight)
+            elif one.wait is not None:
+                step = self._watch("wait", f"Watch it for {one.wait:g} s", hold=one.wait)
+            elif one.evidence is not None:
+                step = self._watch("evidence", f"Watch {one.evidence} requests", requests=one.evidence)
+            elif one.analysis is not None:
+                title = ("Wait for evidence that it is not worse" if one.analysis == "good"
+                         else "See that nothing speaks against it")
+                step = self._watch("analysis", title, good=one.analysis == "good")
+            elif one.approval is not None:
+                step = self._step("approval", "Let somebody decide", "rollout.look",
+                                  approvals=one.approval.model_dump())
+            else:
+                step = self._promote()
+            if one.within is not None:
+                step["timeout"] = one.within
+            if any(other["id"] == step["id"] for other in steps):
+                step["id"] = f"{step['id']}-{number}"
+            steps.append(step)
+        return steps
+
+    def _step(self, id: str, title: str, use: str, given: dict[str, Any] | None = None,
+              **more: Any) -> dict[str, Any]:
+        return {"id": id, "title": title, "use": use,
+                "with": {"service": self.service, "to": self.to, **(given or {})},
+                "on_failure": "rollback", **more}
+
+    def _begin(self) -> dict[str, Any]:
+        return self._step(
+            BEGIN, "Take note of the weights to go back to", "rollout.begin", timeout=SHIFT_TIMEOUT_S,
+            undo={"use": "rollout.restore", "timeout": WARM_TIMEOUT_S, "with": {
+                "service": self.service, "to": self.to,
+                "weights": "${{ steps.begin.result.safe }}",
+                "champion": "${{ steps.begin.result.champion }}"}},
+            undo_on=["done"])
+
+    def _warm_up(self) -> dict[str, Any]:
+        return self._step("warm-up", "See that the new version answers", "rollout.warm-up",
+                          timeout=WARM_TIMEOUT_S)
+
+    def _mirror(self, id: str, plan: Mirror) -> dict[str, Any]:
+        return self._step(id, f"Mirror {plan.percent:g} % of the requests to it", "rollout.mirror",
+                          {"percent": plan.percent, "hold": plan.hold}, timeout=self.patience)
+
+    def _weight(self, weight: float, approvals: Approvals | None = None) -> dict[str, Any]:
+        kept = weight - self.holdback if weight == 100 else weight
+        title = f"Give it {kept:g} % of the traffic"
+        step = self._step(f"weight-{weight:g}".replace(".", "-"), title, "rollout.weight",
+                          {"weight": kept, "lease_s": self.lease}, timeout=SHIFT_TIMEOUT_S, retry=RETRY)
+        if approvals is not None:
+            step["approvals"] = approvals.model_dump()
+        return step
+
+    def _watch(self, id: str, title: str, *, requests: int = 0, hold: float = 0.0,
+               good: bool = False) -> dict[str, Any]:
+        return self._step(id.replace(".", "-"), title, "rollout.watch",
+                          {"requests": requests, "hold": hold, "good": good}, timeout=self.patience)
+
+    def _bake(self, hold: float) -> dict[str, Any]:
+        return self._watch("bake", "Watch it with nearly all traffic", requests=self.requests, hold=hold,
+                           good=self.judge.good)
+
+    def _promote(self) -> dict[str, Any]:
+        return self._step("promote", "Make it the champion: all traffic, without a lease",
+                          "rollout.promote", timeout=SHIFT_TIMEOUT_S, retry=RETRY)
