@@ -1,12 +1,15 @@
 """The gateway's admin socket: how the engine reads and changes weights.
 
     GET  /weights                                            200 the state
-    PUT  /weights  {"weights", "lease_s"?, "if_revision"?}   200 the state · 400 · 409 · 500
+    PUT  /weights  {"weights", "lease_s"?, "fallback"?, "if_revision"?}
+                                                             200 the state · 400 · 409 · 500
     POST /lease    {"lease_s", "if_revision"?}               200 the state · 400 · 409 · 500
 
-The state is {"service", "weights", "champion", "revision", "cause", "lease": {"expires_in_s"} or
-null}. Refusals carry "error", "code" and "hint", a 409 also the present state. A PUT of all traffic
-to the champion is accepted even where it cannot be written; then it says "durable": false.
+The state is {"service", "weights", "champion", "revision", "cause", "lease": {"expires_in_s",
+"fallback"} or null}; `fallback` is the whole split that comes into force when the lease runs out, all
+to the champion unless given. Refusals carry "error", "code" and "hint", a 409 also the present state.
+A PUT of all traffic to the champion, or of the present fallback, is accepted even where it cannot be
+written; then it says "durable": false.
 
 A Unix socket of mode 0600 whose peers must have this process's own uid, as the kernel reports it.
 """
@@ -29,7 +32,8 @@ from engine.errors import Conflict, NotPermitted, OpsdeckError, UsageError
 from engine.serving.weights import Traffic
 
 _BODY_LIMIT = 65536
-_KEYS = {"/weights": {"weights", "lease_s", "if_revision"}, "/lease": {"lease_s", "if_revision"}}
+_KEYS = {"/weights": {"weights", "lease_s", "fallback", "if_revision"},
+         "/lease": {"lease_s", "if_revision"}}
 
 
 class AdminSocket:
@@ -116,7 +120,7 @@ def admin_handler(traffic: Traffic) -> Callable[[web.BaseRequest], Awaitable[web
 
     async def put(asked: dict[str, Any]) -> dict[str, Any]:
         durable = await traffic.set_weights(asked.get("weights", {}), asked.get("lease_s"),
-                                            asked.get("if_revision"))
+                                            asked.get("if_revision"), asked.get("fallback"))
         return traffic.view() | {"durable": durable}
 
     async def renew(asked: dict[str, Any]) -> dict[str, Any]:

@@ -145,7 +145,7 @@ class Instruments(Collector):
         yield info
         if (left := self.lease_left()) is not None:
             lease = GaugeMetricFamily("opsdeck_traffic_lease_seconds",
-                                      "Time until all traffic goes back to the champion.",
+                                      "Time until the traffic goes back by itself.",
                                       labels=["service"])
             lease.add_metric([self.service], left)
             yield lease

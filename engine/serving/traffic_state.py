@@ -33,10 +33,19 @@ class StateCorrupt(OpsdeckError):
 @dataclass(frozen=True)
 class Lease:
     """A promise to renew: `expires_at` in UTC seconds since the epoch, `granted_s` as last asked.
+
+    `fallback`: the whole split in percent that comes into force when it is broken, None for all
+    traffic to the champion.
     """
 
     expires_at: float
     granted_s: float
+    fallback: dict[str, float] | None = None
+
+    def written(self) -> dict[str, Any]:
+        """As the state file has it; a lease without fallback looks as it did before there were any."""
+        bare = {"expires_at": self.expires_at, "granted_s": self.granted_s}
+        return bare if self.fallback is None else {**bare, "fallback": self.fallback}
 
 
 @dataclass(frozen=True)
@@ -54,8 +63,7 @@ def save(path: Path, service: str, state: State) -> None:
     content = {
         "format": FORMAT, "service": service, "weights": state.weights,
         "revision": state.revision, "cause": state.cause,
-        "lease": None if state.lease is None else {
-            "expires_at": state.lease.expires_at, "granted_s": state.lease.granted_s},
+        "lease": None if state.lease is None else state.lease.written(),
     }
     text = json.dumps({**content, "sha256": _digest(content)}, indent=1) + "\n"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -97,17 +105,19 @@ def load(path: Path, service: str, variants: Sequence[str]) -> State | None:
         if content["service"] != service:
             raise StateCorrupt(f"it belongs to service {content['service']}", where=str(path))
         return State(check_weights(content["weights"], variants), content["revision"],
-                     _lease(content["lease"]), content["cause"])
+                     _lease(content["lease"], variants), content["cause"])
     except UsageError as error:
         raise StateCorrupt(error.message, where=str(path)) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise StateCorrupt("it is not a state file", where=str(path)) from None
 
 
-def _lease(content: dict[str, Any] | None) -> Lease | None:
+def _lease(content: dict[str, Any] | None, variants: Sequence[str]) -> Lease | None:
     if content is None:
         return None
-    lease = Lease(float(content["expires_at"]), float(content["granted_s"]))
+    fallback = content.get("fallback")
+    lease = Lease(float(content["expires_at"]), float(content["granted_s"]),
+                  None if fallback is None else check_weights(fallback, variants))
     if not math.isfinite(lease.expires_at) or not math.isfinite(lease.granted_s):
         raise ValueError("a lease that never ends")
     return lease

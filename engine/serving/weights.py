@@ -1,9 +1,10 @@
 """The traffic of one service: its weights in force, changed atomically, and the lease on them.
 
-A change is on disk before it is in force and before it is acknowledged. The direction to the
-champion is never blocked: a lease that runs out takes effect in memory at once and is written
-after, and all traffic to the champion is accepted even where it cannot be written, saying so. What
-could not be written is tried again each second.
+A change is on disk before it is in force and before it is acknowledged. The way back is never
+blocked: a lease that runs out takes effect in memory at once and is written after, and so does a
+change to all traffic to the champion, or to the weights that the traffic would come to by itself (the
+lease's fallback, or those in force where no lease runs); where such a change cannot be written, it is
+accepted and said not to be durable. What could not be written is tried again each second.
 """
 
 from __future__ import annotations
@@ -92,27 +93,33 @@ class Traffic:
         return {"service": self._service, "weights": self.state.weights,
                 "champion": self._champion, "revision": self.state.revision,
                 "cause": self.state.cause,
-                "lease": None if left is None else {"expires_in_s": round(left, 3)}}
+                "lease": None if left is None else {"expires_in_s": round(left, 3),
+                                                    "fallback": self._resting(self.state)}}
 
     async def set_weights(self, weights: Mapping[str, object], lease_s: object = None,
-                          if_revision: object = None) -> bool:
-        """Put weights in force; False when they are but could not be written (champion only).
+                          if_revision: object = None,
+                          fallback: Mapping[str, object] | None = None) -> bool:
+        """Put weights in force; False when they are but could not be written (the way back only).
 
-        Raises UsageError on weights or a lease that are not valid, Conflict when the revision is
-        not `if_revision`, ActionFailed when they could not be written and so are not in force.
+        `fallback` is the whole split that comes into force when the lease runs out; without it all
+        traffic goes to the champion. Raises UsageError on weights, a fallback or a lease that are not
+        valid, Conflict when the revision is not `if_revision`, ActionFailed when they could not be
+        written and so are not in force.
         """
         checked = check_weights(weights, self._variants)
         granted = None if lease_s is None else check_lease(lease_s)
         expected = _check_revision(if_revision)
+        after_it = None if fallback is None else self._check_fallback(fallback, granted)
 
         def change(state: State) -> State:
             self._expect(state, expected)
-            return State(checked, state.revision + 1, self._lease(granted), "set")
+            return State(checked, state.revision + 1, self._lease(granted, after_it), "set")
 
-        if checked != self._all_champion():
+        after = change(self.state)
+        if not self._leads_back(after):
             await self._change(change)
             return True
-        self._enforce(change(self.state))
+        self._enforce(after)
         async with self._changing:
             saved = await self._save(self.state)
         if not saved:
@@ -130,7 +137,8 @@ class Traffic:
             if state.lease is None:
                 raise Conflict("There is no lease to renew.",
                                hint="Set the weights again with a lease.")
-            return State(state.weights, state.revision, self._lease(granted), state.cause)
+            lease = self._lease(granted, state.lease.fallback)
+            return State(state.weights, state.revision, lease, state.cause)
 
         await self._change(change)
 
@@ -142,8 +150,8 @@ class Traffic:
                 saved = await self._save(after)
                 if self.state is before:
                     break
-                # Meanwhile the traffic went to the champion: what was written is built on a state
-                # that is no longer, so it is checked again and written again.
+                # Meanwhile the traffic went back: what was written is built on a state that is no
+                # longer, so it is checked again and written again.
                 self._save_later()
             if not saved:
                 self._save_later()
@@ -173,9 +181,12 @@ class Traffic:
         self._save_later()
 
     def _expired(self, state: State, how: str) -> State:
-        self._say(f"The lease on the weights of {self._service} ran out {how}; all traffic goes "
-                  f"back to {self._champion}.")
-        return State(self._all_champion(), state.revision + 1, None, "lease_expired")
+        weights = self._resting(state)
+        to = (f"all traffic goes back to {self._champion}" if weights == self._all_champion() else
+              "the traffic goes back to " + ", ".join(
+                  f"{name} {percent:g} %" for name, percent in weights.items() if percent))
+        self._say(f"The lease on the weights of {self._service} ran out {how}; {to}.")
+        return State(weights, state.revision + 1, None, "lease_expired")
 
     async def _save(self, state: State) -> bool:
         loop = asyncio.get_running_loop()
@@ -202,8 +213,32 @@ class Traffic:
     def _all_champion(self) -> dict[str, float]:
         return {name: 100.0 if name == self._champion else 0.0 for name in self._variants}
 
-    def _lease(self, granted_s: float | None) -> Lease | None:
-        return None if granted_s is None else Lease(self._clock() + granted_s, granted_s)
+    def _resting(self, state: State) -> dict[str, float]:
+        """The weights that this state comes to when nobody does anything."""
+        if state.lease is None:
+            return state.weights
+        return state.lease.fallback or self._all_champion()
+
+    def _leads_back(self, after: State) -> bool:
+        """Whether a new state, and what follows it by itself, are where the present one would go."""
+        back = (self._all_champion(), self._resting(self.state))
+        return after.weights in back and self._resting(after) in back
+
+    def _check_fallback(self, fallback: Mapping[str, object],
+                        granted_s: float | None) -> dict[str, float]:
+        if granted_s is None:
+            raise UsageError("A fallback comes into force when a lease runs out, and there is none.",
+                             hint="Give lease_s too, or leave the fallback out.")
+        try:
+            return check_weights(fallback, self._variants)
+        except UsageError as error:
+            raise UsageError(f"fallback: {error.message}", hint=error.hint) from None
+
+    def _lease(self, granted_s: float | None,
+               fallback: dict[str, float] | None = None) -> Lease | None:
+        if granted_s is None:
+            return None
+        return Lease(self._clock() + granted_s, granted_s, fallback)
 
     def _expect(self, state: State, revision: int | None) -> None:
         if revision is not None and revision != state.revision:

@@ -2,7 +2,8 @@
 may use.
 
     GET  /weights                                          200 the split, see `_traffic`
-    PUT  /weights  {"weights", "lease_s", "if_revision"}   200 the new split
+    PUT  /weights  {"weights", "lease_s", "fallback", "if_revision"}
+                                                           200 the new split
     POST /lease    {"lease_s"}                             200 the split with its lease renewed
 
 A refusal is 4xx or 500 with {"error", "code", "hint"}.
@@ -25,7 +26,7 @@ TIMEOUT = 5.0
 
 
 class GatewayRouter:
-    """Satisfies DetailedRouter. `sockets`: the admin socket of each service's gateway."""
+    """Satisfies LeasedRouter. `sockets`: the admin socket of each service's gateway."""
 
     def __init__(self, sockets: Mapping[str, Path], timeout_s: float = TIMEOUT) -> None:
         self._sockets = sockets
@@ -52,8 +53,16 @@ class GatewayRouter:
         return await self._put(service, {"weights": dict(weights), "lease_s": lease_s,
                                          "if_revision": seen.revision})
 
+    async def shift_leased(self, seen: Traffic, service: str, weights: Mapping[str, float],
+                           lease_s: float, fallback: Mapping[str, float]) -> dict[str, float]:
+        """As `shift_from`, with a lease that ends in the `fallback` weights (percent, whole split).
+        The gateway itself sees to it, also when the lease runs out while it is down."""
+        return await self._put(service, {"weights": dict(weights), "lease_s": lease_s,
+                                         "fallback": dict(fallback), "if_revision": seen.revision})
+
     async def renew(self, service: str, lease_s: float) -> Traffic:
-        """Let the lease run for `lease_s` seconds from now."""
+        """Let the lease run for `lease_s` seconds from now, with the fallback it has. ActionFailed
+        where none runs any more."""
         return self._split(service, await self._call(service, "POST", "/lease",
                                                      {"lease_s": lease_s}))
 

@@ -5,7 +5,7 @@ import json
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,11 +14,12 @@ from engine.config import Process
 from engine.errors import ActionFailed, NotFound, OutcomeUnknown
 from engine.procedures.actions import Router
 from engine.rollout.traffic.gateway import GatewayRouter
-from engine.rollout.traffic.router import DetailedRouter, read_traffic
+from engine.rollout.traffic.router import LeasedRouter, read_traffic
 from engine.supervision.supervisor import ProcessSupervisor
 
 ALL = {"champion": 100.0, "challenger": 0.0}
 CANARY = {"champion": 95.0, "challenger": 5.0}
+OLD = {"champion": 0.0, "challenger": 100.0}
 
 
 def free_port() -> int:
@@ -64,7 +65,7 @@ async def router(home: Path) -> GatewayRouter:
 
 def test_it_is_a_router_and_knows_more() -> None:
     router: Router = GatewayRouter({})
-    assert isinstance(router, DetailedRouter)
+    assert isinstance(router, LeasedRouter)
 
 
 async def test_a_shift_is_in_force_and_read_back(router: GatewayRouter) -> None:
@@ -81,6 +82,36 @@ async def test_a_lease_is_granted_and_renewed(router: GatewayRouter) -> None:
     assert first is not None and 25 < first <= 30
     renewed = (await router.renew("flights", 60)).lease_s
     assert renewed is not None and 55 < renewed <= 60
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(5):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_lease_ends_in_the_fallback_it_was_given_with(router: GatewayRouter) -> None:
+    await router.shift("flights", OLD)
+    seen = await router.traffic("flights")
+    assert await router.shift_leased(seen, "flights", CANARY, 30, OLD) == CANARY
+    with pytest.raises(ActionFailed, match="at revision"):
+        await router.shift_leased(seen, "flights", ALL, 30, OLD)
+    assert (await router.renew("flights", 0.2)).weights == CANARY
+
+    async def back() -> bool:
+        return await router.read("flights") == OLD
+
+    await until(back)
+    with pytest.raises(ActionFailed, match="no lease to renew"):
+        await router.renew("flights", 30)
+
+
+async def test_a_fallback_that_is_no_split_is_refused_in_the_gateways_words(
+        router: GatewayRouter) -> None:
+    seen = await router.traffic("flights")
+    with pytest.raises(ActionFailed, match="fallback: There is no variant 'other'"):
+        await router.shift_leased(seen, "flights", CANARY, 30, {"other": 100.0})
+    assert await router.read("flights") == ALL
 
 
 async def test_without_a_lease_there_is_none_to_renew(router: GatewayRouter) -> None:
