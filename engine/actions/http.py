@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from engine.actions import web
-from engine.actions.words import SERVICE, span
 from engine.errors import ActionFailed
 from engine.fields import Duration
 from engine.procedures.actions import Action, Context, Params
+from engine.words import SERVICE, span
 
 BODY_LIMIT = 1 << 20  # bytes read of an answer
 KEPT = 16 << 10  # bytes of JSON that may go into the result

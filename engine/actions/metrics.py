@@ -8,12 +8,12 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from engine.actions import signals
-from engine.actions.words import SERVICE, nearest, span
 from engine.errors import ActionFailed, NotFound
 from engine.fields import Duration
 from engine.procedures import evaluation
 from engine.procedures.actions import Action, Context, Params
 from engine.procedures.scanner import references
+from engine.words import SERVICE, nearest, span
 
 NAMES = (*signals.NUMBERS, "errors", "stale")
 POLL = 0.5  # seconds; the collector reads its targets once a second

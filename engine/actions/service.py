@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from engine.actions.words import SERVICE, span
 from engine.fields import Duration
 from engine.procedures.actions import Action, Context, Params, Preview, ProcessStatus
+from engine.words import SERVICE, span
 
 
 class ProcessParams(Params):

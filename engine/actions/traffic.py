@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from engine.actions.words import SERVICE, nearest, percents
 from engine.errors import ActionFailed, OutcomeUnknown
 from engine.fields import Duration
 from engine.procedures.actions import Action, Context, Params, Preview
 from engine.rollout.traffic.router import DetailedRouter, Traffic, read_traffic
+from engine.words import SERVICE, nearest, percents
 
 TOLERANCE = 0.01  # percent
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]

@@ -1,4 +1,4 @@
-"""Small pieces of sentences that several actions share."""
+"""Small pieces of sentences that several chapters share. Pure."""
 
 from __future__ import annotations
 

@@ -1,0 +1,79 @@
+"""What ends a rollout at once, whatever the evidence: catastrophes and a spent budget. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from engine.rollout.analysis import Analysis, Tick
+
+ALL_FAILED = 10  # requests in a row of which not one was answered well
+INCIDENT_LEAST = 10  # requests of the baseline before it can be called failing
+INCIDENT_SHARE = 0.5
+MEMORY_LEAST = 5
+MEMORY_SHARE = 0.2
+MEMORY_S = 10.0
+
+
+def catastrophe(recent: Sequence[Tick]) -> str | None:
+    """The sentence for a canary that answers nothing well, or runs out of memory again and again, while
+    the baseline does; None otherwise. `recent`: the last ticks, oldest first."""
+    requests = failed = base = base_failed = 0
+    for tick in reversed(recent):
+        if tick.failed[0] < tick.requests[0]:
+            break
+        requests += tick.requests[0]
+        failed += tick.failed[0]
+        base += tick.requests[1]
+        base_failed += tick.failed[1]
+    if requests >= ALL_FAILED and not failing(base, base_failed):
+        return f"all of its last {requests:,} requests failed, and those of the old version did not"
+    return _memory(recent)
+
+
+def _memory(recent: Sequence[Tick]) -> str | None:
+    span = 0.0
+    requests = here = base = there = 0
+    for tick in reversed(recent):
+        if span >= MEMORY_S:
+            break
+        span += tick.span_s
+        requests += tick.requests[0]
+        base += tick.requests[1]
+        here += tick.memory[0]
+        there += tick.memory[1]
+    if here >= MEMORY_LEAST and here >= MEMORY_SHARE * requests and there < MEMORY_SHARE * max(base, 1):
+        return f"it runs out of memory again and again: {here:,} of its last {requests:,} requests"
+    return None
+
+
+def failing(requests: int, failed: int) -> bool:
+    """Whether a baseline fails so much that it is an incident of its own."""
+    return requests >= INCIDENT_LEAST and failed > INCIDENT_SHARE * requests
+
+
+def incident(recent: Iterable[Tick], requests: int, failed: int) -> bool:
+    """Whether the tick with these counts of the baseline, or the ten seconds before it, are an incident
+    of the old version, so that it can be no measure."""
+    if failing(requests, failed):
+        return True
+    span = 0.0
+    for tick in reversed(list(recent)):
+        if span >= MEMORY_S:
+            break
+        span += tick.span_s
+        requests += tick.requests[1]
+        failed += tick.failed[1]
+    return failing(requests, failed)
+
+
+def overspent(analysis: Analysis) -> str | None:
+    """The sentence for a budget that is used up, None while it is not."""
+    setup = analysis.setup
+    if setup is None:
+        return None
+    if setup.bad_limit is not None and analysis.bad >= setup.bad_limit:
+        return f"its budget of {setup.bad_limit:,} bad requests is used up"
+    if setup.exposed_limit is not None and analysis.exposed >= setup.exposed_limit:
+        return (f"its budget of {setup.exposed_limit:,} exposed requests is used up before it was shown "
+                "to be no worse")
+    return None

@@ -1,0 +1,126 @@
+"""From what the collector saw of both versions in one beat to a tick that can be judged. Pure.
+
+Counted are units where the gateway tells them (a session or a chain of retries counts once), requests
+otherwise. Latencies are counted by request, above an edge that was frozen before.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
+
+from engine.monitoring.histograms import Histogram, count_above, merge, quantile
+from engine.monitoring.sources.source import ERROR_TYPES
+from engine.monitoring.windows import Increment
+from engine.rollout.analysis import Mark, Tick
+from engine.rollout.setup import ERRORS, PREDICTIONS, QUALITY, QUANTILES, Setup
+
+ANY = "any"
+MEMORY = "out_of_memory"
+LEAST_FOR_EDGE = 100  # requests of the baseline from which its quantiles are frozen
+
+
+class NotNumbers(ValueError):
+    """What was measured is not a count: NaN, infinite or negative."""
+
+
+def tick(setup: Setup, increments: Iterable[Increment], *, canary: str, baseline: str, stage: str,
+         weight: float, edges: Mapping[str, float],
+         quality: Mapping[str, tuple[int, int]] | None = None, mark: Mark = "") -> Tick | None:
+    """The tick of the increments of one service since the one before; None where neither was seen.
+
+    `quality`: new labelled predictions and wrong ones by variant. Raises NotNumbers.
+    """
+    seen = list(increments)
+    here = [one for one in seen if one.variant == canary]
+    there = [one for one in seen if one.variant == baseline]
+    if not here and not there:
+        return None
+    wanted = {metric.name for metric in setup.metrics}
+    counts: dict[str, tuple[int, int, int, int]] = {}
+    for name, kind in ((ERRORS, ANY), *((f"{ERRORS}: {kind}", kind) for kind in ERROR_TYPES)):
+        if name in wanted:
+            counts[name] = (*_failures(here, kind), *_failures(there, kind))
+    for name in QUANTILES:
+        if name in wanted and name in edges:
+            counts[name] = (*_slower(here, edges[name]), *_slower(there, edges[name]))
+    if QUALITY in wanted and quality:
+        sides = (*quality.get(canary, (0, 0)), *quality.get(baseline, (0, 0)))
+        if any(sides):
+            counts[QUALITY] = sides
+    bins = {PREDICTIONS: (_bins(here), _bins(there))} if PREDICTIONS in wanted else {}
+    return Tick(
+        span_s=max(one.span_s for one in seen), stage=stage, weight=weight,
+        requests=(_whole(one.requests for one in here), _whole(one.requests for one in there)),
+        failed=(_whole(_errors(here)), _whole(_errors(there))),
+        memory=(_whole(one.errors.get(MEMORY, 0.0) for one in here),
+                _whole(one.errors.get(MEMORY, 0.0) for one in there)),
+        counts={name: four for name, four in counts.items() if four[0] or four[2]},
+        bins={name: sides for name, sides in bins.items() if any(sides)}, mark=mark)
+
+
+def edges(histogram: Histogram | None, slack: float) -> dict[str, float]:
+    """The latency edges of a baseline, in seconds: for each quantile the first bucket bound at or above
+    `slack` times it. Empty where there are too few requests to tell, or no bound so high."""
+    found: dict[str, float] = {}
+    if histogram is None or histogram.total < LEAST_FOR_EDGE:
+        return found
+    for name, q in QUANTILES.items():
+        value = quantile(histogram, q)
+        at = bisect_left(histogram.bounds, value * slack) if value is not None else len(histogram.bounds)
+        if at < len(histogram.bounds):
+            found[name] = histogram.bounds[at]
+    return found
+
+
+def recorded(four: Sequence[Tick], rate: tuple[int, int]) -> list[Tick]:
+    """Ticks whose baseline is gone, with one from before in its place: (n, y) of its requests and
+    failures, scaled to the canary's. Nothing is guaranteed by such a comparison."""
+    n, y = rate
+    done: list[Tick] = []
+    for one in four:
+        here = one.counts.get(ERRORS, (one.requests[0], one.failed[0], 0, 0))
+        done.append(Tick(one.span_s, one.stage, one.weight, one.requests, one.failed,
+                         {ERRORS: (here[0], here[1], n, y)}, {}, one.memory, "recorded"))
+    return done
+
+
+def _failures(some: Sequence[Increment], kind: str) -> tuple[int, int]:
+    """(n, y) of one side. A unit may fail in a later beat than the one that counted it: n is at least y."""
+    n = y = 0.0
+    for one in some:
+        if one.units is not None:
+            n += one.units
+            y += one.unit_failures.get(kind, 0.0)
+        else:
+            n += one.requests
+            y += sum(one.errors.values()) if kind == ANY else one.errors.get(kind, 0.0)
+    failed = _whole([y])
+    return max(_whole([n]), failed), failed
+
+
+def _errors(some: Sequence[Increment]) -> list[float]:
+    return [sum(one.errors.values()) for one in some]
+
+
+def _slower(some: Sequence[Increment], edge: float) -> tuple[int, int]:
+    latency = merge(one.latency for one in some if one.latency is not None)
+    if latency is None:
+        return 0, 0
+    return _whole([latency.total]), _whole([count_above(latency, edge)])
+
+
+def _bins(some: Sequence[Increment]) -> dict[str, int]:
+    total: dict[str, float] = {}
+    for one in some:
+        for name, count in one.predictions.items():
+            total[name] = total.get(name, 0.0) + count
+    return {name: _whole([count]) for name, count in sorted(total.items()) if count}
+
+
+def _whole(values: Iterable[float]) -> int:
+    total = sum(values)
+    if not isfinite(total) or total < 0:
+        raise NotNumbers(f"{total} is not a count")
+    return round(total)

@@ -1,0 +1,166 @@
+"""How far a step's watching has come, and what keeps it: numbers and sentences. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from engine.rollout.analysis import Analysis
+from engine.rollout.evidence import Counts, worse
+from engine.rollout.setup import ERRORS
+from engine.words import span
+
+Kind = Literal["watching", "traffic", "stale", "incident", "baseline", "done", "bad"]
+PATIENT_S = 600.0  # beyond it the wait is for want of traffic, not for the plan
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a step's watching asks for at least: requests of the canary at this weight, seconds of
+    watching there, and whether the judge must have evidence that it is no worse."""
+
+    requests: int = 0
+    hold_s: float = 0.0
+    good: bool = False
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`kind` done: the step may end. `text` says what is missing and `wait_s` how long that takes at this
+    rate, None where nobody can tell. `halts`: nothing can be learnt now, so the rollout stands."""
+
+    kind: Kind
+    text: str | None = None
+    wait_s: float | None = None
+
+    @property
+    def halts(self) -> bool:
+        return self.kind not in ("watching", "done")
+
+
+def progress(analysis: Analysis, wanted: Wanted, *, stage: str, stale_s: float | None,
+             blind: str | None = None) -> Progress:
+    """Where the watching of `stage` stands. `stale_s`: how old the data is if it is too old; `blind`: the
+    sentence for data that makes no sense."""
+    verdict = analysis.verdict
+    if verdict is not None and verdict.verdict == "bad":
+        return Progress("bad", "it is worse than the old version")
+    if blind is not None:
+        return Progress("stale", blind)
+    if stale_s is not None:
+        return Progress("stale", f"nothing was measured for {span(stale_s)}; it goes on when data comes")
+    last = analysis.recent[-1] if analysis.recent else None
+    if last is not None and last.mark == "incident":
+        return Progress("incident", "the old version itself is failing, so that nothing can be compared; "
+                        "that is an incident of its own")
+    requests = analysis.stage_requests if analysis.stage == stage else 0
+    held = analysis.stage_s if analysis.stage == stage else 0.0
+    rate = analysis.rate() if analysis.stage == stage else None
+    waits: list[tuple[float | None, str]] = []
+    if requests < wanted.requests:
+        waits.append((_needs(wanted.requests - requests, rate),
+                      f"{requests:,} of {wanted.requests:,} requests at this weight"))
+    if held < wanted.hold_s:
+        waits.append((wanted.hold_s - held, f"{span(held)} of {span(wanted.hold_s)} at this weight"))
+    if wanted.good and (verdict is None or verdict.verdict != "good"):
+        waits.append(_good(analysis))
+    if not waits:
+        return Progress("done")
+    known = [wait for wait, _ in waits if wait is not None]
+    wait_s = max(known) if len(known) == len(waits) else None
+    text = "; ".join(said for _, said in waits)
+    if rate == 0.0:
+        return Progress("traffic", f"it gets no traffic: {text}", wait_s)
+    if wait_s is not None and wait_s > PATIENT_S and wait_s > 2 * wanted.hold_s:
+        return Progress("traffic", f"too little traffic: {text}", wait_s)
+    return Progress("watching", text, wait_s)
+
+
+def _needs(more: int, rate: float | None) -> float | None:
+    return more / rate if rate else None
+
+
+def _good(analysis: Analysis) -> tuple[float | None, str]:
+    """How long the evidence that it is no worse still takes at the pace it came so far."""
+    verdict = analysis.verdict
+    if verdict is None or not verdict.ln_good:
+        return None, "evidence that it is no worse"
+    least, ln_e = min(verdict.ln_good.items(), key=lambda item: item[1])
+    pace = ln_e / analysis.watched_s if analysis.watched_s else 0.0
+    wait = (verdict.threshold - ln_e) / pace if pace > 0 else None
+    return wait, (f"evidence of {max(ln_e, 0.0):.1f} of {verdict.threshold:.1f} that it is no worse "
+                  f"({least})")
+
+
+def verdict_sentence(analysis: Analysis) -> str:
+    """The judge's last word, and what brought it there."""
+    verdict = analysis.verdict
+    if verdict is None or analysis.setup is None:
+        return "not watched yet"
+    if verdict.verdict == "bad":
+        return f"worse: {_why(analysis, verdict.by or ERRORS)}"
+    guarantee = "" if analysis.concurrent else (
+        "; not concurrent: compared with what was recorded before, without a guarantee")
+    if verdict.verdict == "good":
+        return f"no worse than the old version, at α = {analysis.setup.alpha:g}{guarantee}"
+    closest = closest_metric(analysis)
+    if closest is None or verdict.ln_e[closest] <= 0.5:
+        return f"undecided; nothing speaks against it{guarantee}"
+    more = failures_left(analysis, closest)
+    if more is None:
+        return f"undecided; most against it: {_why(analysis, closest)}{guarantee}"
+    word = closest.removeprefix(f"{ERRORS}: ").replace("_", " ")
+    return f"undecided; about {more:,} more of {word} like these would roll it back{guarantee}"
+
+
+def closest_metric(analysis: Analysis) -> str | None:
+    """The critical metric nearest to its own line; None where there is none."""
+    verdict, setup = analysis.verdict, analysis.setup
+    if verdict is None or setup is None:
+        return None
+    critical = {m.name: m.alpha for m in setup.metrics if m.alpha > 0 and not m.bins}
+    return max(critical, key=lambda name: verdict.ln_e[name] / line(critical[name]), default=None)
+
+
+def failures_left(analysis: Analysis, name: str) -> int | None:
+    """How many more failures of the canary, without any of the baseline, reach the metric's line, at the
+    split of the last ticks; None where that is far or cannot be told."""
+    setup, verdict = analysis.setup, analysis.verdict
+    here, there = analysis.totals[name].canary, analysis.totals[name].baseline
+    if setup is None or verdict is None or not here[0] or not there[0]:
+        return None
+    metric = next(m for m in setup.metrics if m.name == name)
+    trial = worse(metric.tolerated_ratio)
+    share = max(1, round(there[0] / here[0]))
+    trial.add(Counts(here[0], here[1]), Counts(there[0], there[1]))
+    gap = verdict.ln_e[name] - trial.ln_e
+    for more in range(1, 1000):
+        if trial.add(Counts(1, 1), Counts(share, 0)) + gap >= line(metric.alpha):
+            return more
+    return None
+
+
+def _why(analysis: Analysis, name: str) -> str:
+    total = analysis.totals[name]
+    verdict, setup = analysis.verdict, analysis.setup
+    assert verdict is not None and setup is not None
+    metric = next(m for m in setup.metrics if m.name == name)
+    if metric.bins:
+        sides = "its predictions fall otherwise"
+    else:
+        edge = analysis.edges.get(name)
+        over = f" over {1000 * edge:.0f} ms" if edge is not None else ""
+        sides = f"{share(total.canary)}{over} against {share(total.baseline)}"
+    return f"{name.replace('_', ' ')}, {sides}; evidence {verdict.ln_e[name]:.1f}"
+
+
+def share(counts: tuple[int, int]) -> str:
+    """(n, y) in words: "1.9 % of 500"."""
+    n, y = counts
+    return f"{100 * y / n:.2g} % of {n:,}" if n else "none yet"
+
+
+def line(alpha: float) -> float:
+    """The ln E at which a metric with this part of α is bad by itself."""
+    return -math.log(alpha) if alpha > 0 else math.inf
