@@ -95,13 +95,18 @@ class Outcomes(Model):
     """Where predictions and the labels that come later are: JSON lines that are joined by `correlation`.
 
     A labelled prediction is wrong where `label` and `prediction` differ (by more than `tolerance` where
-    both are numbers). A label waits for its prediction, and a prediction for its label, for `within`.
+    both are numbers). A label waits for its prediction, and a prediction for its label, for `within`; at
+    most `waiting` of each are kept. `label` is the field of a label's line that holds the truth, `output`
+    the one that is meant where a model has several outputs.
     """
 
     predictions: Path
     labels: Path
+    label: str = "label"
+    output: str | None = None
     tolerance: float = Field(default=0.0, ge=0)
     within: Duration = 86400.0
+    waiting: int = Field(default=250_000, ge=1)
 
 
 class Service(Model):

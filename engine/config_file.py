@@ -122,6 +122,9 @@ def _absolute(config: Config, base: Path) -> Config:
         name: service.model_copy(update={
             "gateway": service.gateway and service.gateway.model_copy(
                 update={"admin": base / service.gateway.admin.expanduser()}),
+            "outcomes": service.outcomes and service.outcomes.model_copy(update={
+                "predictions": base / service.outcomes.predictions.expanduser(),
+                "labels": base / service.outcomes.labels.expanduser()}),
             "processes": {
                 key: process.model_copy(update={"cwd": base / process.cwd.expanduser()})
                 if process.cwd is not None else process

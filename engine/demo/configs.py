@@ -127,6 +127,8 @@ def config(layout: Layout, chosen: dict[str, int], *, rps: float, speed: float,
         "owner": "demo",
         "scrape": [f"{gateway}/metrics"],
         "gateway": {"admin": str(layout.gateway_admin), "url": gateway},
+        "outcomes": {"predictions": str(layout.predictions), "labels": str(layout.labels),
+                     "label": "late", "within": "1h"},
         "champion": CHAMPION,
         "versions": versions(layout),
         "processes": {
