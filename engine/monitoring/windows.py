@@ -9,19 +9,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from engine.monitoring.histograms import BoundsMismatch, Histogram, delta, merge, minus, plus
-from engine.monitoring.sources.source import Key, Pair, Reading
+from engine.monitoring.sources.source import Key, Pair, Reading, Tally
 
 
 @dataclass(frozen=True, slots=True)
 class Increment:
     """What one target saw of one variant between two scrapes, `span_s` apart.
 
-    `latency` is None without requests, or where the series' bounds cannot be merged; `errors` holds
-    only types that occurred.
+    `latency` is None without requests, or where the series' bounds cannot be merged; `errors` and
+    `unit_failures` hold only types that occurred. `units` is None where the target does not count
+    them; a unit may fail in a later increment than the one that counts it. `predictions` holds every
+    bin that the target exposes, those with 0 too.
     """
 
     service: str
@@ -30,6 +32,9 @@ class Increment:
     requests: float = 0.0
     latency: Histogram | None = None
     errors: Mapping[str, float] = field(default_factory=dict)
+    units: float | None = None
+    unit_failures: Mapping[str, float] = field(default_factory=dict)
+    predictions: Mapping[str, float] = field(default_factory=dict)
 
 
 class _Entry(NamedTuple):
@@ -149,7 +154,15 @@ class TargetFold:
             change = delta(old, new)
             if change.total:
                 grown[key[:2]].append((key, change))
-        return [self._increment(pair, span_s, changes) for pair, changes in grown.items()]
+        units = _grown(last.units, reading.units)
+        failures = _grown(last.unit_failures, reading.unit_failures)
+        predictions = _grown(last.predictions, reading.predictions)
+        return [replace(self._increment(pair, span_s, changes),
+                        units=sum(units[pair].values()) if pair in units else None,
+                        unit_failures={type_: count for type_, count
+                                       in failures.get(pair, {}).items() if count},
+                        predictions=predictions.get(pair, {}))
+                for pair, changes in grown.items()]
 
     def _increment(self, pair: Pair, span_s: float,
                    changes: list[tuple[Key, Histogram]]) -> Increment:
@@ -162,3 +175,17 @@ class TargetFold:
         except BoundsMismatch as mismatch:
             self.problem, latency = f"{pair[0]} {pair[1]}: {mismatch}", None
         return Increment(*pair, span_s, sum(change.total for _, change in changes), latency, errors)
+
+
+def _grown(last: Mapping[Tally, float], now: Mapping[Tally, float]) -> dict[Pair, dict[str, float]]:
+    """What each pair has counted of each error type or bin between two readings.
+
+    As with histograms, a series that was not there counts from zero, and so does one that fell.
+    """
+    grown: dict[Pair, dict[str, float]] = {}
+    for tally, count in now.items():
+        before = last.get(tally, 0.0)
+        of_pair = grown.setdefault(tally[:2], {})
+        of_pair[tally.what] = of_pair.get(tally.what, 0.0) + (
+            count - before if count >= before else count)
+    return grown

@@ -20,9 +20,14 @@ _SAMPLED = 0x01
 
 def correlation_id(given: str | None) -> str:
     """The id a caller gave, if it is 1 to 64 of A-Z a-z 0-9 . _ -, else a new one (32 hex)."""
-    if given is not None and _CORRELATION.fullmatch(given):
+    if given is not None and is_correlation_id(given):
         return given
     return os.urandom(16).hex()
+
+
+def is_correlation_id(text: str) -> bool:
+    """Whether it is 1 to 64 of A-Z a-z 0-9 . _ -."""
+    return _CORRELATION.fullmatch(text) is not None
 
 
 class Trace(NamedTuple):

@@ -47,7 +47,8 @@ async def serve(config: GatewayConfig, stop: asyncio.Event,
     admin_socket = AdminSocket(Path(config.admin_socket))
     listener = admin_socket.bind()
     instruments = Instruments(config.service,
-                              {name: v.version for name, v in config.variants.items()})
+                              {name: v.version for name, v in config.variants.items()},
+                              config.unit_window_s)
 
     def weigh(weights: object) -> None:
         instruments.weights = traffic.state.weights

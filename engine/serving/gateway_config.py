@@ -55,7 +55,11 @@ class LogConfig(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class GatewayConfig(msgspec.Struct, forbid_unknown_fields=True):
-    """Times are seconds, weights percents. `port` 0 takes a free port, named on standard output."""
+    """Times are seconds, weights percents. `port` 0 takes a free port, named on standard output.
+
+    `key_header` decides which variant a caller gets, `session_header` and `unit_window_s` what counts
+    once (`engine.serving.units`).
+    """
 
     service: str
     port: int
@@ -67,6 +71,8 @@ class GatewayConfig(msgspec.Struct, forbid_unknown_fields=True):
     initial_weights: dict[str, float] | None = None
     timeout_s: float = 5.0
     key_header: str = "x-request-key"
+    session_header: str = "x-session-id"
+    unit_window_s: float = 60.0
     prediction_log: LogConfig | None = None
     max_body_bytes: int = 8 << 20
     max_response_bytes: int = 64 << 20
@@ -119,15 +125,16 @@ def _problem(config: GatewayConfig) -> str | None:
             return f"The version of variant {name} must be 1 to 64 letters, digits or ._+:/@-."
     if not 0 <= config.port <= 65535:
         return f"The port {config.port} is not between 0 and 65535."
-    if not HEADER.fullmatch(config.key_header):
-        return f"The key_header {config.key_header!r} is not a header name."
+    for key, header in (("key", config.key_header), ("session", config.session_header)):
+        if not HEADER.fullmatch(header):
+            return f"The {key}_header {header!r} is not a header name."
     if len(config.admin_socket.encode()) > SOCKET_PATH_LIMIT:
         return (f"The admin_socket path has {len(config.admin_socket.encode())} bytes; a Unix "
                 f"socket's path has at most {SOCKET_PATH_LIMIT}.")
     positive: dict[str, Any] = {
         "timeout_s": config.timeout_s, "max_body_bytes": config.max_body_bytes,
         "max_response_bytes": config.max_response_bytes, "max_in_flight": config.max_in_flight,
-        "drain_s": config.drain_s}
+        "drain_s": config.drain_s, "unit_window_s": config.unit_window_s}
     if config.prediction_log is not None:
         log = config.prediction_log
         positive |= {"prediction_log.max_bytes": log.max_bytes,

@@ -30,6 +30,8 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from engine.serving.units import Units
+
 _number: Callable[[float], str] = floatToGoString
 
 ErrorType = Literal["", "timeout", "out_of_memory", "invalid_input", "model_error", "unavailable"]
@@ -78,14 +80,15 @@ def quantile(counts: list[int], q: float) -> float | None:
 
 
 class VariantInstruments:
-    """The instruments of one variant. `errors` maps an error type ("" is success) to its times."""
+    """The instruments of one variant. `durations` maps an error type ("" is success) to its times."""
 
-    __slots__ = ("active", "durations", "version")
+    __slots__ = ("active", "durations", "units", "version")
 
-    def __init__(self, version: str | None) -> None:
+    def __init__(self, version: str | None, unit_window_s: float) -> None:
         self.active = 0
         self.version = version
         self.durations: dict[ErrorType, Histogram] = {}
+        self.units = Units(unit_window_s)
 
     def observe(self, seconds: float, error_type: ErrorType) -> None:
         histogram = self.durations.get(error_type)
@@ -98,14 +101,17 @@ class Instruments(Collector):
     """Everything one gateway measures, as a prometheus_client collector.
 
     Only label sets that have been seen are given, each always with the same buckets, so that two
-    scrapes can be subtracted; a series that was not there before counts from zero. The owner sets
+    scrapes can be subtracted; a series that was not there before counts from zero. Units are given of
+    each variant from the start, so that nobody takes none for not counted. The owner sets
     `weights` (percent) when they change, and how to read the lease (seconds left, None without
     one) and the number of records the prediction log has dropped.
     """
 
-    def __init__(self, service: str, versions: Mapping[str, str | None]) -> None:
+    def __init__(self, service: str, versions: Mapping[str, str | None],
+                 unit_window_s: float = 60.0) -> None:
         self.service = service
-        self.variants = {name: VariantInstruments(version) for name, version in versions.items()}
+        self.variants = {name: VariantInstruments(version, unit_window_s)
+                         for name, version in versions.items()}
         self.weights: Mapping[str, float] = {}
         self.lease_left: Callable[[], float | None] = lambda: None
         self.dropped: Callable[[], int] = lambda: 0
@@ -117,7 +123,7 @@ class Instruments(Collector):
             buckets = zip(LE, accumulate(histogram.counts), strict=True)
             durations.add_metric([self.service, name, error_type], list(buckets), histogram.sum)
         yield durations
-        yield from self.gauges()
+        yield from self.rest()
 
     def durations(self) -> Iterator[tuple[str, ErrorType, Histogram]]:
         """Each histogram that has counted something, with its variant and type of error."""
@@ -125,8 +131,12 @@ class Instruments(Collector):
             for error_type, histogram in variant.durations.items():
                 yield name, error_type, histogram
 
-    def gauges(self) -> Iterator[Metric]:
+    def rest(self) -> Iterator[Metric]:
         """Everything but the histogram."""
+        yield from self._gauges()
+        yield from self._counters()
+
+    def _gauges(self) -> Iterator[Metric]:
         active = GaugeMetricFamily("http_server_active_requests", "Requests in flight.",
                                    labels=["service", "variant"])
         weight = GaugeMetricFamily("opsdeck_traffic_weight_percent",
@@ -149,18 +159,31 @@ class Instruments(Collector):
                                       labels=["service"])
             lease.add_metric([self.service], left)
             yield lease
+
+    def _counters(self) -> Iterator[Metric]:
+        units = CounterMetricFamily("opsdeck_units", "Sessions, retried requests and single ones.",
+                                    labels=["service", "variant"])
+        failures = CounterMetricFamily(
+            "opsdeck_unit_failures", "Units that failed, once for each type of error and for any.",
+            labels=["service", "variant", "error_type"])
+        for name, variant in self.variants.items():
+            units.add_metric([self.service, name], variant.units.count)
+            for error_type, count in variant.units.failures.items():
+                failures.add_metric([self.service, name, error_type], count)
+        yield units
+        yield failures
         dropped = CounterMetricFamily("opsdeck_prediction_log_dropped",
                                       "Predictions that could not be logged.", labels=["service"])
         dropped.add_metric([self.service], self.dropped())
         yield dropped
 
 
-class _Gauges(Collector):
+class _Rest(Collector):
     def __init__(self, instruments: Instruments) -> None:
         self._instruments = instruments
 
     def collect(self) -> Iterator[Metric]:
-        return self._instruments.gauges()
+        return self._instruments.rest()
 
 
 class Exposition:
@@ -168,8 +191,8 @@ class Exposition:
 
     def __init__(self, instruments: Instruments) -> None:
         self._instruments = instruments
-        self._gauges = CollectorRegistry()
-        self._gauges.register(_Gauges(instruments))
+        self._rest = CollectorRegistry()
+        self._rest.register(_Rest(instruments))
         self._lines: dict[tuple[str, ErrorType], tuple[list[str], str, str]] = {}
 
     def render(self, accept: str) -> tuple[bytes, str]:
@@ -183,7 +206,7 @@ class Exposition:
                 seen += n
                 parts.append(f"{prefix}{_number(seen)}\n")
             parts.append(f"{count}{_number(seen)}\n{total}{_number(histogram.sum)}\n")
-        return "".join(parts).encode() + encode(self._gauges), content_type
+        return "".join(parts).encode() + encode(self._rest), content_type
 
     def _prefixes(self, variant: str, error_type: ErrorType) -> tuple[list[str], str, str]:
         lines = self._lines.get((variant, error_type))

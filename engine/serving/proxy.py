@@ -18,6 +18,7 @@ from engine.serving.instruments import ErrorType, Instruments
 from engine.serving.outcome import STATUS, Failure, error_body, judge
 from engine.serving.prediction_log import Entry, PredictionLog
 from engine.serving.split import KeyHash
+from engine.serving.units import UnitKeys
 from engine.serving.weights import Traffic
 
 ERROR_HEADER = "x-opsdeck-error-type"
@@ -48,6 +49,7 @@ class Seen(NamedTuple):
     trace: Trace
     key_hash: int
     variant: str
+    unit: int
 
 
 class Reply(NamedTuple):
@@ -80,6 +82,7 @@ class Proxy:
         self._log = log
         self._clock = clock
         self._hash = KeyHash(config.service)
+        self._unit_key = UnitKeys(config.session_header)
         # No cookie jar: one caller's cookies must never reach another's request.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_CONNECTION_S),
@@ -110,6 +113,7 @@ class Proxy:
             variant.active -= 1
         latency = time.perf_counter() - started
         variant.observe(latency, reply.error_type)
+        variant.units.answered(seen.unit, started, reply.error_type)
         reply.headers[CORRELATION_HEADER] = seen.correlation
         reply.headers[VARIANT_HEADER] = seen.variant
         reply.headers["server"] = "opsdeck"
@@ -124,7 +128,8 @@ class Proxy:
         correlation = correlation_id(headers.get(CORRELATION_HEADER))
         key_hash = self._hash(headers.get(self._config.key_header) or correlation)
         return Seen(correlation, trace(headers.get("traceparent"), headers.get("tracestate")),
-                    key_hash, self._traffic.split.variant(key_hash))
+                    key_hash, self._traffic.split.variant(key_hash),
+                    self._unit_key(headers, correlation))
 
     async def _body(self, request: web.BaseRequest) -> bytes:
         limit = self._config.max_body_bytes

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from engine.config import Config
 
@@ -47,6 +47,9 @@ class Target:
         self.weight = Gauge("opsdeck_traffic_weight_percent", "", PAIR, **make)
         self.lease = Gauge("opsdeck_traffic_lease_seconds", "", ["service"], **make)
         self.info = Gauge("opsdeck_model_info", "", [*PAIR, "version"], **make)
+        self.units = Counter("opsdeck_units", "", PAIR, **make)
+        self.unit_failures = Counter("opsdeck_unit_failures", "", [*PAIR, "error_type"], **make)
+        self.predictions = Counter("opsdeck_predictions", "", [*PAIR, "bin"], **make)
 
     def carries(self, service: str, **versions: str) -> None:
         """Name variants of a service with their versions, traffic split evenly."""

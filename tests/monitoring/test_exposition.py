@@ -8,13 +8,24 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from engine.monitoring.histograms import quantile
 from engine.monitoring.sources.exposition import Parser, Rubbish
 from engine.monitoring.sources.scrape import ACCEPT
-from engine.monitoring.sources.source import ACTIVE, DURATION, INFO, LEASE, WEIGHT, Key
+from engine.monitoring.sources.source import (
+    ACTIVE,
+    DURATION,
+    INFO,
+    LEASE,
+    PREDICTIONS,
+    UNIT_FAILURES,
+    UNITS,
+    WEIGHT,
+    Key,
+    Tally,
+)
 from engine.serving.instruments import Exposition, Instruments
 
 NAMES = st.text(st.sampled_from(list('ab7 "\\\n{}=,#é+')), max_size=6)
@@ -85,6 +96,42 @@ def test_it_reads_what_prometheus_clients_parser_reads_over_several_scrapes(scra
         assert reading.leases == {name: value for (name,), value in gauges[LEASE].items()}
 
 
+FAMILIES = {UNITS: (), UNIT_FAILURES: ("error_type",), PREDICTIONS: ("bin",)}
+COUNTS = st.dictionaries(st.tuples(NAMES, NAMES, NAMES), st.floats(0, 1e9), max_size=4)
+
+
+@given(st.lists(st.tuples(COUNTS, COUNTS, COUNTS), min_size=1, max_size=3))
+def test_counters_are_read_as_prometheus_clients_parser_reads_them(scrapes):
+    parser = Parser()
+    for scrape in scrapes:
+        registry = CollectorRegistry()
+        Gauge(ACTIVE, "so that there is a service", ["service", "variant"],
+              registry=registry).labels("s", "v")
+        for (name, more), counts in zip(FAMILIES.items(), scrape, strict=True):
+            counter = Counter(name, "", ["service", "variant", *more, "host"], registry=registry)
+            for (service, variant, what), value in counts.items():
+                counter.labels(service, variant, *(what for _ in more), "h").inc(value)
+        text = generate_latest(registry).decode()
+        expected: dict = {name: {} for name in FAMILIES}
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if sample.name in FAMILIES:
+                    labels = sample.labels
+                    what = "".join(labels[one] for one in FAMILIES[sample.name])
+                    expected[sample.name][Tally(labels["service"], labels["variant"], what,
+                                                "host='h'")] = sample.value
+        said = parser.parse(text)
+        assert {UNITS: said.units, UNIT_FAILURES: said.unit_failures,
+                PREDICTIONS: said.predictions} == expected
+
+
+@pytest.mark.parametrize("value", ["-1", "NaN", "+Inf"])
+def test_a_counter_that_is_no_count_makes_the_text_rubbish(value):
+    text = (f'{ACTIVE}{{service="a",variant="b"}} 1\n{UNITS}{{service="a",variant="b"}} {value}\n')
+    with pytest.raises(Rubbish, match=r"opsdeck_units_total of 'a' 'b' is .*, no count"):
+        Parser().parse(text)
+
+
 def test_what_the_gateway_exposes_is_read_whole():
     gateway = Instruments("flights", {"champion": "7", "challenger": "8"})
     gateway.weights = {"champion": 95.0, "challenger": 5.0}
@@ -106,11 +153,16 @@ def test_what_the_gateway_exposes_is_read_whole():
         gateway.variants["champion"].observe(float(seconds), "")
     gateway.variants["challenger"].observe(30.0, "timeout")
     gateway.variants["challenger"].active = 3
+    gateway.variants["challenger"].units.answered(1, 0.0, "timeout")
     found = read()
     assert found.in_flight == {("flights", "champion"): 0, ("flights", "challenger"): 3}
     assert found.requests[Key("flights", "challenger", "timeout")].total == 1
     champion = found.requests[Key("flights", "champion", "")]
     assert quantile(champion, 0.99) == pytest.approx(np.percentile(latencies, 99), rel=0.05)
+    assert before.units == {Tally("flights", "champion", ""): 0, Tally("flights", "challenger", ""): 0}
+    assert found.units[Tally("flights", "challenger", "")] == 1
+    assert found.unit_failures == {Tally("flights", "challenger", "timeout"): 1,
+                                   Tally("flights", "challenger", "any"): 1}
 
 
 def bucket(le: str, value: str, labels: str = 'service="s",variant="v",error_type=""') -> str:

@@ -116,6 +116,7 @@ async def test_a_reading_holds_every_family(target, source, adapter):
     assert found["flights", "challenger", "timeout"].total == 5
     assert quantile(found["flights", "champion", ""], 0.5) == pytest.approx(0.02, rel=0.1)
     assert len(found["flights", "champion", ""].bounds) == len(target.buckets)
+    assert not said.units and not said.unit_failures and not said.predictions
     assert 0.0 <= said.age_s < 5.0
     assert (said.age_s > 0) == (adapter == "prometheus")
 
@@ -141,6 +142,33 @@ async def test_counters_come_as_they_stand_and_a_restart_is_what_was_counted_sin
     target.restart()
     target.serve("flights", "champion", 0.02, times=3)
     assert await counted(3) == 3
+
+
+async def test_units_and_predictions_come_as_they_stand_by_type_and_by_bin(target, source):
+    target.carries("flights", champion="7", challenger="8")
+    target.serve("flights", "champion", 0.02)
+    target.units.labels("flights", "champion").inc(90)
+    target.units.labels("flights", "challenger").inc(0)
+    for error_type in ("timeout", "any"):
+        target.unit_failures.labels("flights", "champion", error_type).inc(2)
+    for bin_, times in (("..0.5", 60), ("0.5..", 28), ("invalid", 0)):
+        target.predictions.labels("flights", "champion", bin_).inc(times)
+    said = await until(source, lambda said: bool(said.predictions))
+    assert {tally[:3]: count for tally, count in said.units.items()} == {
+        ("flights", "champion", ""): 90, ("flights", "challenger", ""): 0}
+    assert {tally[:3]: count for tally, count in said.unit_failures.items()} == {
+        ("flights", "champion", "timeout"): 2, ("flights", "champion", "any"): 2}
+    assert {tally[:3]: count for tally, count in said.predictions.items()} == {
+        ("flights", "champion", "..0.5"): 60, ("flights", "champion", "0.5.."): 28,
+        ("flights", "champion", "invalid"): 0}
+
+
+async def test_a_counter_that_is_no_count_is_rubbish(target, source):
+    target.carries("flights", champion="7")
+    target.serve("flights", "champion", 0.02)
+    await until(source, lambda said: bool(said.requests))
+    target.units.labels("flights", "champion").inc(float("inf"))
+    assert (await trouble(source)).kind == "rubbish"
 
 
 async def test_a_target_that_is_gone_is_trouble_and_then_read_again(target, source):

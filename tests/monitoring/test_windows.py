@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.monitoring.histograms import Histogram, merge
-from engine.monitoring.sources.source import Key, Reading
+from engine.monitoring.sources.source import Key, Reading, Tally
 from engine.monitoring.windows import Increment, TargetFold, Window
 
 BOUNDS = (0.01, 0.1, 1.0)
@@ -98,6 +98,38 @@ def test_series_that_differ_in_other_labels_restart_alone():
                 Reading(requests={first: counts(1, 0, 0, 0), second: counts(105, 0, 0, 0)})]
     _, [increment] = folded(*readings)
     assert increment.requests == 6
+
+
+def counting(units: dict[str, float], failures: dict[str, float] | None = None,
+             bins: dict[str, float] | None = None) -> Reading:
+    """A target that has counted units of these hosts, failures of these types, these bins."""
+    pair = ("flights", "champion")
+    return Reading(in_flight={pair: 0.0},
+                   units={Tally(*pair, "", host): count for host, count in units.items()},
+                   unit_failures={Tally(*pair, kind): n for kind, n in (failures or {}).items()},
+                   predictions={Tally(*pair, bin_): n for bin_, n in (bins or {}).items()})
+
+
+def test_between_two_readings_units_failed_and_predictions_fell_into_bins():
+    _, [one] = folded(counting({"a": 100}, {"any": 7, "timeout": 7}, {"..0.5": 90, "0.5..": 10}),
+                      counting({"a": 130}, {"any": 9, "timeout": 7, "model_error": 2},
+                               {"..0.5": 105, "0.5..": 10}))
+    assert one.units == 30
+    assert one.unit_failures == {"any": 2, "model_error": 2}
+    assert one.predictions == {"..0.5": 15, "0.5..": 0}
+
+
+def test_units_are_unknown_where_the_target_does_not_count_them_and_0_where_there_were_none():
+    _, [unknown] = folded(counting({}), counting({}))
+    assert (unknown.units, unknown.unit_failures, unknown.predictions) == (None, {}, {})
+    _, [none] = folded(counting({"a": 5}), counting({"a": 5}))
+    assert none.units == 0
+
+
+def test_after_a_restart_what_the_new_counters_say_has_happened_host_by_host():
+    _, [one] = folded(counting({"a": 100, "b": 50}, {"any": 40}, {"..0.5": 40}),
+                      counting({"a": 3, "b": 60, "c": 1}, {"any": 2}, {"..0.5": 41}))
+    assert (one.units, one.unit_failures, one.predictions) == (14, {"any": 2}, {"..0.5": 1})
 
 
 def test_bounds_that_differ_between_kinds_of_error_are_told_and_not_guessed():

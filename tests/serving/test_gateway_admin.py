@@ -164,7 +164,8 @@ def config_of(home: Path, **more: Any) -> dict[str, Any]:
     ({"variants": {"champion": {"url": "http://x:99999"}}}, "not a URL"),
     ({"variants": {"champion": {"url": "http://x", "version": "a\nb"}}}, "version of variant"),
     ({"initial_weights": {"champion": 50}}, "add up to 50"), ({"timeout_s": 0}, "timeout_s"),
-    ({"key_header": "a b"}, "key_header"), ({"admin_socket": "/tmp/" + "x" * 110}, "107"),
+    ({"key_header": "a b"}, "key_header"), ({"session_header": ""}, "session_header ''"),
+    ({"unit_window_s": 0}, "unit_window_s"), ({"admin_socket": "/tmp/" + "x" * 110}, "107"),
     ({"prediction_log": {"path": "p", "max_bytes": 0}}, "max_bytes"),
     ({"prediction_log": {"path": "p", "redacted": []}}, "redacted")])
 def test_a_config_that_is_not_valid_is_one_sentence_and_exit_2(home: Path, change: dict[str, Any],

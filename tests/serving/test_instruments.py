@@ -29,6 +29,7 @@ def instruments(observations: int = 50) -> Instruments:
     for _ in range(observations):
         made.variants["champion"].observe(rng.lognormvariate(-4, 1), "")
         made.variants["champion"].observe(rng.lognormvariate(-1, 1), "timeout")
+        made.variants["champion"].units.answered(rng.randrange(20), 0.0, "timeout")
     return made
 
 
@@ -111,6 +112,10 @@ def test_the_metric_contract_holds_name_by_name() -> None:
     assert found["opsdeck_traffic_lease_seconds", (("service", "flights"),)] == 41.5
     assert found["opsdeck_model_info", (*champion, ("version", "3"))] == 1
     assert found["opsdeck_prediction_log_dropped_total", (("service", "flights"),)] == 2
+    failed = [(("error_type", kind), *champion) for kind in ("timeout", "any")]
+    assert 1 < found["opsdeck_units_total", champion] <= 20
+    assert {found["opsdeck_unit_failures_total", labels] for labels in failed} == {
+        found["opsdeck_units_total", champion]}
     for error_type in ("", "timeout"):
         labels = (("error_type", error_type), *champion)
         assert found["http_server_request_duration_seconds_count", labels] == 50

@@ -13,16 +13,24 @@ from __future__ import annotations
 
 import re
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
 from engine.errors import OpsdeckError
 from engine.monitoring.histograms import Histogram, well_formed
-from engine.monitoring.sources.assembly import BUCKET, GAUGES, assembled, key_of
+from engine.monitoring.sources.assembly import (
+    BUCKET,
+    COUNTERS,
+    GAUGES,
+    assembled,
+    key_of,
+    tally_of,
+)
 from engine.monitoring.sources.source import DURATION, Key, Reading
 
-PREFIXES = (BUCKET, *GAUGES)
+PREFIXES = (BUCKET, *GAUGES, *COUNTERS)
 REMEMBERED = 200_000  # a target whose labels never repeat must not fill the memory
 
 _LINE = re.compile(r"""(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)[ \t]*
@@ -40,8 +48,8 @@ class Rubbish(OpsdeckError):
 
 @dataclass(slots=True)
 class _Lines:
-    """The values of one series or gauge family in this text, each with its tag: a bucket's upper
-    bound, or the labels that tell one gauge from the next."""
+    """The values of one series or family in this text, each with its tag: a bucket's upper bound, or
+    what tells one gauge or counter from the next."""
 
     tags: list[Any] = field(default_factory=list)
     values: list[str] = field(default_factory=list)
@@ -65,6 +73,7 @@ class Parser:
         self._known: dict[str, tuple[_Lines, Any]] = {}
         self._series: dict[Key, _Buckets] = {}
         self._gauges = {name: _Lines() for name in GAUGES}
+        self._counters = {name: _Lines() for name in COUNTERS}
         self._ignored = _Lines()
 
     def parse(self, text: str) -> Reading | None:
@@ -87,16 +96,18 @@ class Parser:
             lines.values.append(value)
         requests = {key: _histogram(key, series)
                     for key, series in self._series.items() if series.values}
-        gauges = {name: [(tag, _number(name, value))
-                         for tag, value in zip(lines.tags, lines.values, strict=True)]
-                  for name, lines in self._gauges.items()}
+        gauges, counters = _numbers(self._gauges), _numbers(self._counters)
         if not requests and not any(gauges.values()):
             return None
-        return assembled(requests, gauges,
-                         measures=bool(requests) or f"# TYPE {DURATION} " in text)
+        try:
+            return assembled(requests, gauges, counters,
+                             measures=bool(requests) or f"# TYPE {DURATION} " in text)
+        except ValueError as error:
+            raise Rubbish(str(error)) from None
 
     def _clear(self) -> None:
-        for lines in (*self._series.values(), *self._gauges.values(), self._ignored):
+        for lines in (*self._series.values(), *self._gauges.values(), *self._counters.values(),
+                      self._ignored):
             lines.tags.clear()
             lines.values = []
 
@@ -114,9 +125,17 @@ class Parser:
             place = (self._series.setdefault(key_of(labels), _Buckets()), upper)
         elif name in self._gauges and labels.keys() >= set(GAUGES[name]):
             place = (self._gauges[name], tuple(labels[one] for one in GAUGES[name]))
+        elif name in self._counters and labels.keys() >= set(COUNTERS[name]):
+            place = (self._counters[name], tally_of(name, labels))
         if head.endswith("}") and match.end("labels") + 1 == len(head):
             self._known[head] = place
         return place, match["value"]
+
+
+def _numbers(families: Mapping[str, _Lines]) -> dict[str, list[tuple[Any, float]]]:
+    return {name: [(tag, _number(name, value))
+                   for tag, value in zip(lines.tags, lines.values, strict=True)]
+            for name, lines in families.items()}
 
 
 def _labels(text: str, line: str) -> dict[str, str]:

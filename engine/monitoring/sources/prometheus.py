@@ -19,11 +19,18 @@ from math import inf, isfinite
 from typing import Any
 
 from engine.monitoring.histograms import Histogram, well_formed
-from engine.monitoring.sources.assembly import BUCKET, GAUGES, assembled, key_of
+from engine.monitoring.sources.assembly import (
+    BUCKET,
+    COUNTERS,
+    GAUGES,
+    assembled,
+    key_of,
+    tally_of,
+)
 from engine.monitoring.sources.scrape import LARGEST, shown
-from engine.monitoring.sources.source import Key, Kind, Reading, Source, Trouble
+from engine.monitoring.sources.source import Key, Kind, Reading, Source, Tally, Trouble
 
-FAMILIES = f'{{__name__=~"{"|".join((BUCKET, *GAUGES))}",service!=""}}'
+FAMILIES = f'{{__name__=~"{"|".join((BUCKET, *GAUGES, *COUNTERS))}",service!=""}}'
 # family by family, because timestamp() drops the name and two series may not look the same
 AGE = "time() - max({})".format(" or ".join(f'timestamp({name}{{service!=""}})'
                                             for name in (BUCKET, *GAUGES)))
@@ -104,6 +111,7 @@ def _reading(rows: list[Any], age_s: float) -> Reading:
     """The reading in an instant vector. Raises ValueError or LookupError where it is none."""
     buckets: dict[Key, dict[float, float]] = {}
     gauges: dict[str, list[tuple[tuple[str, ...], float]]] = {name: [] for name in GAUGES}
+    counters: dict[str, list[tuple[Tally, float]]] = {name: [] for name in COUNTERS}
     for row in rows:
         labels, value = row["metric"], float(row["value"][1])
         name = labels["__name__"]
@@ -111,10 +119,12 @@ def _reading(rows: list[Any], age_s: float) -> Reading:
             buckets.setdefault(key_of(labels), {})[float(labels["le"])] = value
         elif name in GAUGES and labels.keys() >= set(GAUGES[name]):
             gauges[name].append((tuple(labels[one] for one in GAUGES[name]), value))
+        elif name in COUNTERS and labels.keys() >= set(COUNTERS[name]):
+            counters[name].append((tally_of(name, labels), value))
     if not isfinite(age_s):
         raise ValueError("it does not say how old its numbers are")
     return assembled({key: _histogram(key, some) for key, some in buckets.items()}, gauges,
-                     measures=bool(buckets), age_s=max(age_s, 0.0))
+                     counters, measures=bool(buckets), age_s=max(age_s, 0.0))
 
 
 def _histogram(key: Key, buckets: Mapping[float, float]) -> Histogram:

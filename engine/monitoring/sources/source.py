@@ -8,6 +8,12 @@ A target exposes, for each service and variant it carries:
     opsdeck_traffic_lease_seconds{service}                             gauge, absent without a lease
     opsdeck_model_info{service,variant,version}                        gauge, 1
 
+and, where it counts them:
+
+    opsdeck_units_total{service,variant}                               counter
+    opsdeck_unit_failures_total{service,variant,error_type}            counter; also error_type="any"
+    opsdeck_predictions_total{service,variant,bin}                     counter
+
 Further labels are allowed; the counts of such series are added.
 """
 
@@ -24,6 +30,9 @@ ACTIVE = "http_server_active_requests"
 WEIGHT = "opsdeck_traffic_weight_percent"
 LEASE = "opsdeck_traffic_lease_seconds"
 INFO = "opsdeck_model_info"
+UNITS = "opsdeck_units_total"
+UNIT_FAILURES = "opsdeck_unit_failures_total"
+PREDICTIONS = "opsdeck_predictions_total"
 ERROR_TYPES = ("timeout", "out_of_memory", "invalid_input", "model_error", "unavailable")
 
 Kind = Literal["gone", "slow", "redirect", "refused", "huge", "not_text", "rubbish", "empty",
@@ -39,6 +48,16 @@ class Key(NamedTuple):
     rest: str = ""
 
 
+class Tally(NamedTuple):
+    """One series of a counter. `what` is its error type or its bin, "" where the family has neither;
+    `rest` as in `Key`."""
+
+    service: str
+    variant: str
+    what: str
+    rest: str = ""
+
+
 Pair = tuple[str, str]  # service, variant
 
 
@@ -47,6 +66,7 @@ class Reading:
     """What a target said: counters as they stand, never differences.
 
     `measures` says that it counts requests at all, so that a variant without a series has had none.
+    `units`, `unit_failures` and `predictions` are empty where the target does not count them.
     `age_s` is how old the numbers were when they were read, for a source that has them from
     somebody else's scrape.
     """
@@ -57,6 +77,9 @@ class Reading:
     weights: Mapping[Pair, float] = field(default_factory=dict)
     versions: Mapping[Pair, str] = field(default_factory=dict)
     leases: Mapping[str, float] = field(default_factory=dict)
+    units: Mapping[Tally, float] = field(default_factory=dict)
+    unit_failures: Mapping[Tally, float] = field(default_factory=dict)
+    predictions: Mapping[Tally, float] = field(default_factory=dict)
     age_s: float = 0.0
 
 
