@@ -3,7 +3,8 @@
 A verb is a module with NAME, HELP, `configure(parser)` and `run(args) -> int` (the exit code).
 `args.home` is the `engine.home.Home` that is meant; `args.verb` is the verb as typed (one module may
 serve several; `parser.get_default("verb")` tells `configure`). With INTERMIXED = True, options may stand
-between its arguments. Nothing is imported here before it is needed: `opsdeck --version` has 80 ms.
+between its arguments; `spelled(options)` may write out what a person may leave out. Nothing is
+imported here before it is needed: `opsdeck --version` has 80 ms.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         ("abort", "engine.cli.verbs", "stop a run, or stop it and undo"),
     )),
     ("Roll out", (
+        ("rollout", "engine.cli.rollout", "roll a new version out, step by step, and look after it"),
         ("judge", "engine.cli.judge", "judge a canary's counts beside the baseline's"),
     )),
     ("Set up", (
@@ -133,6 +135,7 @@ def _run(verb: str, home: str | None, options: list[str]) -> int:
     parser.add_argument("--home", metavar="PATH", default=home,
                         help="the engine's home (otherwise $OPSDECK_HOME)")
     module.configure(parser)
+    options = getattr(module, "spelled", list)(options)
     mixed = getattr(module, "INTERMIXED", False)
     args = parser.parse_intermixed_args(options) if mixed else parser.parse_args(options)
     args.home = find(args.home)

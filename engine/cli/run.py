@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     with _desk(args) as desk:
         view = desk.start_run(request)
         if args.dry_run:
-            return _print_dry(view, json=args.json)
+            return print_dry(view, json=args.json)
         if args.detach:
             print(wire_json({"id": view.id}) if args.json else f"run {view.id} has started; "
                   f"opsdeck show {view.id} tells how it goes")
@@ -81,16 +81,16 @@ def follow(desk: Desk, view: wire.RunView, *, json: bool, embedded: bool = False
 
 
 def _request(args: argparse.Namespace) -> wire.StartRun:
-    document = None
-    procedure = args.procedure
-    if "/" in procedure or procedure.endswith((".yaml", ".yml")):
-        document = _read(Path(procedure))
-    return wire.StartRun(procedure=procedure, params=_pairs(args.param, "-p", "k=v"),
-                         dry_run=args.dry_run, probe=args.probe, document=document,
-                         yes=args.yes, confirm=_pairs(args.confirm, "--confirm", "STEP=TEXT"))
+    return wire.StartRun(procedure=args.procedure, params=pairs(args.param, "-p", "k=v"),
+                         dry_run=args.dry_run, probe=args.probe, document=document(args.procedure),
+                         yes=args.yes, confirm=pairs(args.confirm, "--confirm", "STEP=TEXT"))
 
 
-def _read(path: Path) -> str:
+def document(procedure: str) -> str | None:
+    """The text of a procedure that is named by its path; None for an id in the library."""
+    if "/" not in procedure and not procedure.endswith((".yaml", ".yml")):
+        return None
+    path = Path(procedure)
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -100,16 +100,17 @@ def _read(path: Path) -> str:
                          ) from None
 
 
-def _pairs(given: list[str], option: str, form: str) -> dict[str, str]:
-    pairs: dict[str, str] = {}
+def pairs(given: list[str], option: str, form: str) -> dict[str, str]:
+    """The options `K=V` as a dict. Raises UsageError for one without a `=`, or given twice."""
+    found: dict[str, str] = {}
     for item in given:
         key, equals, value = item.partition("=")
         if not equals or not key:
             raise UsageError(f"{option} takes {form}, not {item!r}")
-        if key in pairs:
+        if key in found:
             raise UsageError(f"{option} {key} is given twice")
-        pairs[key] = value
-    return pairs
+        found[key] = value
+    return found
 
 
 @contextlib.contextmanager
@@ -136,7 +137,8 @@ def wire_json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _print_dry(view: wire.RunView, *, json: bool) -> int:
+def print_dry(view: wire.RunView, *, json: bool) -> int:
+    """Print what a dry run found; its exit code."""
     if json:
         print(wire_json(view))
         return 1 if view.state == "failed" else 0

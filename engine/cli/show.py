@@ -108,17 +108,18 @@ def gate_lines(view: wire.RunView, step: wire.StepView) -> list[str]:
                  ("after", step.preview.after)]
     if step.kind != "manual":
         rows += [("effect", step.effect), ("undo", undo)]
-    rows += [("waits for", _wants(gate, view.at)), ("digest", gate.digest)]
+    rows += [("waits for", wants(gate, view.at)), ("digest", gate.digest)]
     return [f"  {name:<10} {plain(text)}" for name, text in rows]
 
 
-def _wants(gate: wire.Gate, now: float) -> str:
-    wants = {"confirm": "a confirmation", "typed": f"{gate.expected} typed out",
-             "answer": f"an answer: {gate.prompt}", "failed": "a decision: retry, skip or abort",
-             "settle": "done or not-done: nobody knows whether it took effect",
-             "approval": _approvals(gate)}[gate.kind]
+def wants(gate: wire.Gate, now: float) -> str:
+    """What a gate waits for, in words, and how long it still does."""
+    text = {"confirm": "a confirmation", "typed": f"{gate.expected} typed out",
+            "answer": f"an answer: {gate.prompt}", "failed": "a decision: retry, skip or abort",
+            "settle": "done or not-done: nobody knows whether it took effect",
+            "approval": _approvals(gate)}[gate.kind]
     left = f"; expires in {duration(gate.expires - now)}" if gate.expires is not None else ""
-    return wants + left
+    return text + left
 
 
 def _approvals(gate: wire.Gate) -> str:

@@ -22,7 +22,7 @@ from engine.api.backend import AuditVerdict, Caller, Handover, OutputChunk, Verb
 from engine.config import Config
 from engine.errors import Conflict, JournalUnavailable, NotFound
 from engine.home import Home
-from tests.daemon.rollouts import by_name, newest_first
+from tests.daemon.rollouts import PLANS, begun, by_name, newest_first
 
 GATES: dict[str, wire.GateKind] = {"ask": "confirm", "type": "typed", "vote": "approval",
                                    "say": "answer", "lost": "settle", "broken": "failed"}
@@ -92,6 +92,11 @@ class MemoryBackend:
 
     async def start_run(self, caller: Caller, request: wire.StartRun) -> wire.RunView:
         self.seen.append(("start", caller, request))
+        if request.procedure in PLANS:
+            view, self.rolling[view.id] = begun(str(len(self.views) + 1), caller.user, request)
+            self.views[view.id] = view
+            await self.notify()
+            return view
         if request.procedure not in GATES and request.document is None:
             raise NotFound(f"the library has no procedure {request.procedure!r}")
         kind = GATES.get(request.procedure, "confirm")
@@ -189,6 +194,10 @@ class MemoryBackend:
         ended = time.time() if state in ENDED else None
         self.views[view.id] = msgspec.structs.replace(
             view, state=state, steps=steps, ended=ended, revision=view.revision + 1, next=None)
+        if view.id in self.rolling:
+            self.rolling[view.id] = msgspec.structs.replace(
+                self.rolling[view.id], state=state, ended=ended, at=time.time(),
+                weight={"done": 100.0, "aborted": 0.0, "rolled_back": 0.0}.get(state, 5.0))
         await self.notify()
         return self.views[view.id]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,6 +10,7 @@ from engine.api import wire
 from engine.errors import NotFound
 
 STARTED = 1_795_490_047.0  # 2026-11-24 03:14:07Z
+PLANS = ("start-rollout", "rollback-after-promotion")
 WEIGHTS = (1.0, 5.0, 25.0, 50.0, 100.0)
 
 
@@ -59,3 +61,15 @@ def by_name(rollouts: Iterable[wire.Rollout], name: str) -> wire.Rollout:
         if name in (one.run, one.service):
             return one
     raise NotFound(f"there is no rollout {name}")
+
+
+def begun(run: str, by: str, request: wire.StartRun) -> tuple[wire.RunView, wire.Rollout]:
+    """A rollout that has just been started with these parameters, and its run; a dry one runs nothing."""
+    now, service, to = time.time(), request.params["service"], request.params["to"]
+    other = "champion" if to == "challenger" else "challenger"
+    step = wire.StepView("watch-5", "Watch at 5 %", "planned" if request.dry_run else "intent", 1, None, "",
+                         None, None, None, None, kind="action", command="rollout.watch", reason="would run")
+    view = wire.RunView(run, request.procedure, "running", [step], f"Roll {to} out", by, now, None, now,
+                        request.params, service, 1, False, None, None, "0" * 64, dry_run=request.dry_run)
+    return view, rollout(run, service, procedure=request.procedure, by=by, started=now, at=now,
+                         challenger=to, champion=other, step_since=now)
