@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tests.benchmarks.figure import Figure
 
-MODULES = ("commands", "steps", "journal", "gateway", "flavours", "collector", "console", "demo", "judge")
+MODULES = ("commands", "steps", "journal", "gateway", "flavours", "collector", "console", "demo", "judge",
+           "outcomes")
 
 
 def row(figure: Figure) -> str:
