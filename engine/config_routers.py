@@ -8,11 +8,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from engine.fields import Model
 
-Names = Annotated[dict[str, str], Field(min_length=1)]
+
+def _different(names: dict[str, str]) -> dict[str, str]:
+    if len(set(names.values())) < len(names):
+        raise ValueError("two variants have the same name there")
+    return names
+
+
+Names = Annotated[dict[str, str], Field(min_length=1), AfterValidator(_different)]
 
 
 class HAProxy(Model):
@@ -52,12 +59,19 @@ class Route53(Aws):
 
 
 class Alb(Aws):
-    """A load balancer's rule (or a listener's default action) that forwards to target groups by weight."""
+    """A load balancer's rule (or a listener's default action) that forwards to target groups by weight.
+    All of them are ARNs."""
 
     kind: Literal["alb"]
     rule: str | None = None
     listener: str | None = None
     target_groups: Names
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Alb:
+        if (self.rule is None) == (self.listener is None):
+            raise ValueError("give either the ARN of a rule or that of a listener")
+        return self
 
 
 class GatewayApi(Model):
