@@ -26,6 +26,7 @@ from engine.journal.journal import Verdict
 from engine.journal.sqlite import SqliteJournal
 from engine.monitoring.collector import Collector
 from engine.monitoring.history import History
+from engine.monitoring.outcome_reader import OutcomeReader
 from engine.paging import Pager
 from engine.procedures.actions import Context, Registry
 from engine.procedures.attempts import Performer
@@ -35,9 +36,12 @@ from engine.procedures.recorder import Recorder
 from engine.procedures.recovery import auto_answers, fold
 from engine.procedures.run import StepRun
 from engine.procedures.starting import Starter
+from engine.procedures.stopping import Stopper
 from engine.procedures.verbs import Verbs
 from engine.reloading import Reloader
+from engine.rollout.controller import Rollouts
 from engine.rollout.traffic.gateway import GatewayRouter
+from engine.rollout.watch import Means
 from engine.supervision import ProcessSupervisor, processes
 
 log = logging.getLogger("opsdeck")
@@ -95,19 +99,33 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
         if core is not None:
             core.changed(run)
 
-    collector = Collector(config, history, clock=time.time, on_event=pager.on_event,
-                          on_tick=changed, firing=await _firing(recorder))
+    def ticked() -> None:
+        changed()
+        rollouts.beat()
+
+    collector = Collector(config, history, clock=time.time, on_event=pager.on_event, on_tick=ticked,
+                          on_increments=lambda *beat: rollouts.heard(*beat), firing=await _firing(recorder))
+    outcomes = OutcomeReader(config.services, time.time, tell=log.warning)
     contexts = _Contexts(home, config, collector)
     performer = Performer(home.path, config, actions, contexts.make, system=home.mode == "system")
     executor = Executor(recorder, performer, actions, config, home.path, clock=time.time,
                         on_change=changed)
     emergency = Emergency.open(home.path / "emergency.journal")
     executor.on_caught_up = emergency.clear
-    verbs = Verbs(executor, emergency, page=pager.break_glass)
+    stopper = Stopper(executor, emergency)
+    rollouts = Rollouts(Means(
+        executor=executor, measured=collector, outcomes=outcomes, router=lambda: contexts.router,
+        bins=lambda service: (), labelled=contexts.labelled, stop=stopper.stop,
+        page=pager.rollout, monotonic=time.monotonic,
+        stale_after_s=lambda: max(config.engine.stale_after, 3.5 * config.engine.scrape_interval)))
+    contexts.rollouts = rollouts
+    executor.on_driven, executor.on_recorded = rollouts.adopt, rollouts.recorded
+    stopper.on_unrecorded = rollouts.safe_now
+    verbs = Verbs(executor, stopper, page=pager.break_glass)
     library = Library(directories(config, home.path), actions, system=home.mode == "system")
     reloader = Reloader(home, config, recorder, clock=time.time)
     starter = Starter(executor, library, mode=home.mode)
-    core = Engine(Parts(home, reloader, executor, starter, verbs, library, collector, history,
+    core = Engine(Parts(home, reloader, executor, starter, verbs, rollouts, library, collector, history,
                         verify=lambda: _verified(home)))
     executor.on_ended = core.ended
     await _note(recorder, "engine.started", version=engine.__version__, mode=home.mode,
@@ -125,10 +143,13 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
     def collect(config: Config) -> None:
         if config.services:
             watch("collector", collector.run)
+        if any(service.outcomes for service in config.services.values()):
+            watch("reader of outcomes", outcomes.run)
 
     watch("rotation", lambda: _rotating(recorder))
     collect(config)
-    for adopt in (pager.use_config, contexts.use_config, executor.use_config, collector.use_config, collect,
+    for adopt in (pager.use_config, contexts.use_config, executor.use_config, collector.use_config,
+                  lambda config: outcomes.use_services(config.services), collect,
                   lambda config: library.look_in(directories(config, home.path))):
         reloader.follow(adopt)
     try:
@@ -138,6 +159,7 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
         for task in watching.values():
             task.cancel()
         await asyncio.gather(*watching.values(), return_exceptions=True)
+        await rollouts.close()
         await executor.close()
         await pager.close()
         await history.close()
@@ -152,22 +174,26 @@ class _Contexts:
     def __init__(self, home: Home, config: Config, collector: Collector) -> None:
         self._home = home
         self._collector = collector
+        self.rollouts: Rollouts | None = None
         self.use_config(config)
 
     def use_config(self, config: Config) -> None:
         """Reach the gateways and processes of another config from the next attempt on."""
         self._config = config
-        self._router = GatewayRouter({
+        self.router = GatewayRouter({
             name: service.gateway.admin for name, service in config.services.items()
             if service.gateway is not None})
         self._supervisor = ProcessSupervisor(self._home.path, processes(config))
 
+    def labelled(self, service: str) -> bool:
+        return service in self._config.services and self._config.services[service].outcomes is not None
+
     def make(self, run: str, step: StepRun, secrets: Mapping[str, str],
              write: Callable[[str], None]) -> Context:
-        return Context(run=run, step=step.id, attempt=step.attempt, router=self._router,
+        return Context(run=run, step=step.id, attempt=step.attempt, router=self.router,
                        supervisor=self._supervisor, signals=self._collector, secrets=secrets,
                        log=write, clock=time.time, sleep=asyncio.sleep,
-                       extra={"config": self._config})
+                       extra={"config": self._config, "rollouts": self.rollouts})
 
 
 async def _note(recorder: Recorder, kind: str, **data: Any) -> None:

@@ -28,6 +28,8 @@ from engine.procedures.starting import Starter
 from engine.procedures.verbs import Verbs, actor_of
 from engine.procedures.views import run_view, summary
 from engine.reloading import Reloader
+from engine.rollout.controller import Rollouts
+from engine.rollouts import RolloutViews
 from engine.timeline import wire_event
 from engine.waiting import waiting
 
@@ -47,6 +49,7 @@ class Parts:
     executor: Executor
     starter: Starter
     verbs: Verbs
+    rollouts: Rollouts
     library: Library
     collector: Collector
     history: History
@@ -60,6 +63,7 @@ class Engine:
         self._parts = parts
         self._executor = parts.executor
         self._recorder = parts.executor.recorder
+        self._rollouts = RolloutViews(parts.executor, parts.rollouts, parts.collector)
         self._ended: dict[str, wire.RunSummary] = {}
         self._watchers: set[asyncio.Event] = set()
         self._seq = 0
@@ -106,8 +110,10 @@ class Engine:
             service = live.progress.service
             if service is not None and waiting([live], frozenset(), 0):
                 counts[service] = counts.get(service, 0) + 1
+        rolling = self._rollouts.rows()
         for row in services:
             row.waiting = counts.get(row.name, 0)
+            row.rollout = rolling.get(row.name)
         return services
 
     def _unfinished(self) -> list[Live]:
@@ -217,8 +223,17 @@ class Engine:
             progress, _ = await self._load(id)
             raise OpsdeckError(f"run {id} has ended: {progress.state}",
                                hint=f"opsdeck show {id} tells how it went")
-        await self._parts.verbs.act(caller, live, verb, act)
+        if verb in ("promote", "promote-full"):
+            await self._parts.rollouts.promote(caller, live, full=verb == "promote-full", reason=act.reason)
+        else:
+            await self._parts.verbs.act(caller, live, verb, act)
         return await run_view(self._executor, live.progress, live)
+
+    async def rollouts(self) -> list[wire.Rollout]:
+        return await self._rollouts.recent()
+
+    async def rollout(self, name: str) -> wire.Rollout:
+        return await self._rollouts.one(name, list(self._parts.reloader.config.services))
 
     async def events(self, limit: int, before: int | None) -> list[wire.Event]:
         found = await self._recorder.call(self._recorder.journal.tail, min(limit, 1000), before)

@@ -46,6 +46,12 @@ class Pager:
             "level": "page", "service": live.progress.service, "run": live.progress.id,
             "text": f"run {live.progress.id}: {text}"}))
 
+    def rollout(self, text: str, live: Live) -> None:
+        """Page the owner of the service: its rollout went back, or cannot."""
+        self._spawn(self._tell("rollout.told", {
+            "level": "page", "service": live.progress.service, "run": live.progress.id,
+            "text": f"rollout {live.progress.id} of {live.progress.service}: {text}"}))
+
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)

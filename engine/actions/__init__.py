@@ -4,6 +4,7 @@
 third party's. What an action needs beyond the fields of `Context` it takes from `Context.extra`:
 
     config     engine.config.Config     public URLs of gateways, webhooks by level
+    rollouts   engine.rollout.controller.Rollouts     the watches of the rollouts that run
 
 and a header that is a secret from `Context.secrets`, by the name of the run's parameter.
 """
@@ -15,8 +16,8 @@ from engine.procedures.actions import Registry
 
 def register(registry: Registry) -> None:
     """Add every built-in action."""
-    from engine.actions import http, metrics, notify, service, traffic
+    from engine.actions import http, metrics, notify, rollout, service, traffic
 
-    for family in (http, metrics, notify, service, traffic):
+    for family in (http, metrics, notify, rollout, service, traffic):
         for action in family.ACTIONS:
             registry.add(action)

@@ -67,6 +67,8 @@ class Executor:
         self.live: dict[str, Live] = {}
         self.on_caught_up: Callable[[], None] = lambda: None
         self.on_ended: Callable[[Live], None] = lambda live: None
+        self.on_driven: Callable[[Live], None] = lambda live: None
+        self.on_recorded: Callable[[Live, Sequence[NewEvent]], None] = lambda live, events: None
         self._on_change = on_change
         self._lost: str | None = None
 
@@ -99,6 +101,8 @@ class Executor:
         return live
 
     def drive(self, live: Live, *, recovered: bool = False) -> None:
+        """Work on a run until it ends; `on_driven` hears of it before anything is done."""
+        self.on_driven(live)
         live.driver = self.watched(live, self._drive(live, recovered), "the driver")
 
     async def _drive(self, live: Live, recovered: bool) -> None:
@@ -175,6 +179,7 @@ class Executor:
                              service=state.service)
         await self.recorder.append(events, summary)
         live.progress = state
+        self.on_recorded(live, events)
 
     def _launch(self, live: Live, steps: Sequence[str]) -> None:
         """Start what was committed; an engine that closes leaves that to the next one."""

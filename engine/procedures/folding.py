@@ -23,6 +23,8 @@ from engine.procedures.approvals import Answer, Requirement
 from engine.procedures.document import Document
 from engine.procedures.run import UNDO, RunProgress, StepRun, undo_spec
 
+ELSEWHERE = ("journal.", "rollout.")  # the store's own notes, such as a seal; `engine.rollout.analysis`
+
 
 def begin(event: Event, document: Document) -> RunProgress:
     """The state after `run.created`; `document` is the parsed form of the event's text."""
@@ -46,7 +48,7 @@ def fork(run: RunProgress) -> RunProgress:
 def apply(run: RunProgress, event: Event) -> None:
     """Fold one more event of this run into its state. A step that changes is replaced by a copy."""
     run.n, run.last_at = event.n, event.at
-    if not event.kind.startswith("journal."):  # the store's own notes, such as a seal
+    if not event.kind.startswith(ELSEWHERE):
         _HANDLERS[event.kind](run, event)
 
 
@@ -181,7 +183,8 @@ def _resumed(run: RunProgress, event: Event) -> None:
 def _abort(run: RunProgress, event: Event) -> None:
     run.abort = "rollback" if event.data.get("rollback") else "plain"
     run.paused = False
-    run.reason = f"aborted by {event.actor.user}"
+    why = event.data.get("reason")
+    run.reason = why if why and event.actor.uid < 0 else f"aborted by {event.actor.user}"
 
 
 def _rollback(run: RunProgress, event: Event) -> None:

@@ -12,6 +12,7 @@ parameters; everything else is literal, so that a plan can be read and reviewed 
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -97,7 +98,8 @@ class Latency(Errors):
 
 
 class Predictions(Model):
-    """The distribution over fixed bins. A better model may well predict otherwise: shown, unless `critical`."""
+    """The distribution over fixed bins. A better model may well predict otherwise, so it is only shown
+    unless `critical`."""
 
     tolerated: Ratio = 1.25
     critical: bool = False
@@ -162,7 +164,7 @@ class Rollout(Model):
         if not 2 <= self.lease <= 3600:
             raise ValueError("the lease lies between 2 seconds and an hour")
         weights = [step.weight for step in self.canary_steps()]
-        if any(a >= b for a, b in zip(weights, weights[1:], strict=False)):
+        if any(a >= b for a, b in itertools.pairwise(weights)):
             raise ValueError("the weights of a canary grow from step to step")
         if weights and weights[-1] != 100:
             raise ValueError("the last weight of a canary is 100")

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from engine.api import wire
 from engine.api.backend import Caller, Verb
-from engine.errors import Conflict, JournalError, NotFound, NotPermitted, UsageError
-from engine.journal.emergency import Emergency
+from engine.errors import Conflict, NotFound, NotPermitted, UsageError
 from engine.journal.events import Actor, NewEvent
 from engine.procedures.approvals import confirmed, counting
 from engine.procedures.decide import asks, waiting_steps
 from engine.procedures.executor import Executor, Live
-from engine.procedures.run import UNDO, StepRun
+from engine.procedures.run import StepRun
+from engine.procedures.stopping import Stopper
 from engine.procedures.views import preview_state
 
-log = logging.getLogger("opsdeck")
-JOURNAL_PATIENCE = 1.0
-ABORT_PATIENCE = 6.0
 OPERATES = frozenset({"operator", "admin"})
 APPROVES = frozenset({"approver", "admin"})
 Handler = Callable[["Verbs", Caller, Live, wire.Act], Awaitable[list[NewEvent]]]
@@ -33,10 +28,10 @@ def actor_of(caller: Caller) -> Actor:
 class Verbs:
     """Carries out verbs. `page` is called with a sentence when somebody breaks the glass."""
 
-    def __init__(self, executor: Executor, emergency: Emergency, page: Callable[[str, Live], None]
+    def __init__(self, executor: Executor, stopper: Stopper, page: Callable[[str, Live], None]
                  ) -> None:
         self._executor = executor
-        self._emergency = emergency
+        self._stopper = stopper
         self._page = page
 
     async def act(self, caller: Caller, live: Live, verb: Verb, act: wire.Act) -> None:
@@ -94,6 +89,7 @@ class Verbs:
             raise NotPermitted(f"{caller.user} started this run, and its approval wants another "
                                "person", where=f"step {step.id}")
         _same(step, act)
+        await self._world_unchanged(live, step, act)
         now = self._executor.clock()
         have = counting(step.approvals, rule=rule, initiator_uid=live.progress.initiator.uid,
                         digest=step.digest, now=now)
@@ -179,44 +175,13 @@ class Verbs:
         return [self._event(caller, live, "run.resumed")] if live.progress.paused else []
 
     async def _abort(self, caller: Caller, live: Live, act: wire.Act) -> None:
-        """The safe direction: stop what runs first, then record it, in the journal or beside it."""
         _need(caller, OPERATES | APPROVES, "abort")
-        run = live.progress
-        if run.finished:
-            raise Conflict(f"run {run.id} has ended: {run.state}")
-        event = self._event(caller, live, "run.abort", rollback=act.rollback or None,
-                            reason=act.reason)
-        live.stopping = not act.rollback
-        live.pending.append(event)
-        for id, job in list(live.jobs.items()):
-            undoing = act.rollback and id.startswith(UNDO)  # that is what a rollback is for
-            if not undoing and not job.cancelling():
-                job.cancel()
-        recording = asyncio.create_task(self._record_abort(live))
-        done, _ = await asyncio.wait({recording}, timeout=JOURNAL_PATIENCE)
-        if not done or not recording.result():
-            self._to_emergency(event)
-            live.emergency = True
-            live.due = self._executor.clock()
-            live.wake.set()
-        deadline = asyncio.get_running_loop().time() + ABORT_PATIENCE
-        while not (live.progress.finished or live.emergency or act.rollback) and (
-                asyncio.get_running_loop().time() < deadline):
-            await asyncio.sleep(0.02)
-
-    async def _record_abort(self, live: Live) -> bool:
-        try:
-            await self._executor.commit(live, [])
-        except JournalError:
-            return False
-        return True
-
-    def _to_emergency(self, event: NewEvent) -> None:
-        try:
-            self._emergency.record(event)
-        except JournalError as error:
-            log.critical("abort of run %s by %s is recorded nowhere else: %s", event.run,
-                         event.actor.user, error)
+        if live.progress.finished:
+            raise Conflict(f"run {live.progress.id} has ended: {live.progress.state}")
+        # to stop a rollout without its safe weights would leave weights that nobody chose
+        rollback = act.rollback or live.progress.document.rollout is not None
+        await self._stopper.stop(live, self._event(
+            caller, live, "run.abort", rollback=rollback or None, reason=act.reason))
 
 
 def _need(caller: Caller, roles: frozenset[str] | set[str], verb: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from math import isfinite
 
 from engine.monitoring.histograms import Histogram, count_above, merge, quantile
@@ -74,16 +75,17 @@ def edges(histogram: Histogram | None, slack: float) -> dict[str, float]:
     return found
 
 
-def recorded(four: Sequence[Tick], rate: tuple[int, int]) -> list[Tick]:
-    """Ticks whose baseline is gone, with one from before in its place: (n, y) of its requests and
-    failures, scaled to the canary's. Nothing is guaranteed by such a comparison."""
-    n, y = rate
-    done: list[Tick] = []
-    for one in four:
-        here = one.counts.get(ERRORS, (one.requests[0], one.failed[0], 0, 0))
-        done.append(Tick(one.span_s, one.stage, one.weight, one.requests, one.failed,
-                         {ERRORS: (here[0], here[1], n, y)}, {}, one.memory, "recorded"))
-    return done
+def marked(tick: Tick, mark: Mark) -> Tick:
+    """The same tick with that mark."""
+    return replace(tick, mark=mark) if mark else tick
+
+
+def recorded(tick: Tick, rate: Sequence[int] | None) -> Tick:
+    """A tick whose baseline is gone, with one from before in its place: `rate` is (n, y) of its requests
+    and failures. Nothing is guaranteed by such a comparison."""
+    here = tick.counts.get(ERRORS, (*tick.requests[:1], *tick.failed[:1], 0, 0))
+    counts = {ERRORS: (here[0], here[1], rate[0], rate[1])} if rate else {}
+    return replace(tick, counts=counts, bins={}, mark="recorded")
 
 
 def _failures(some: Sequence[Increment], kind: str) -> tuple[int, int]:

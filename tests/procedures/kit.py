@@ -23,6 +23,7 @@ from engine.procedures.executor import Executor, Live
 from engine.procedures.recorder import Recorder
 from engine.procedures.recovery import auto_answers, fold
 from engine.procedures.run import StepRun
+from engine.procedures.stopping import Stopper
 from engine.procedures.verbs import Verbs
 from engine.procedures.views import run_view
 
@@ -87,7 +88,8 @@ class Kit:
         self.emergency = Emergency.open(home / "emergency.journal")
         self.executor.on_caught_up = self.emergency.clear
         self.pages: list[str] = []
-        self.verbs = Verbs(self.executor, self.emergency, lambda text, live: self.pages.append(text))
+        self.stopper = Stopper(self.executor, self.emergency)
+        self.verbs = Verbs(self.executor, self.stopper, lambda text, live: self.pages.append(text))
 
     def _context(self, run: str, step: StepRun, secrets: Any, write: Any) -> Context:
         nothing: Any = None

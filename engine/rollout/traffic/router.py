@@ -17,7 +17,8 @@ from typing import Protocol, runtime_checkable
 
 from engine.procedures.actions import Router
 
-__all__ = ["DetailedRouter", "LeasedRouter", "ObservedRouter", "Router", "Traffic", "read_traffic"]
+__all__ = ["DetailedRouter", "LeasedRouter", "MirroringRouter", "ObservedRouter", "Router", "Traffic",
+           "read_traffic"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,17 @@ class LeasedRouter(DetailedRouter, Protocol):
     async def renew(self, service: str, lease_s: float) -> Traffic:
         """Let the lease run for `lease_s` seconds from now. ActionFailed where there is none any more."""
         ...
+
+
+@runtime_checkable
+class MirroringRouter(Router, Protocol):
+    """One that can send requests a second time, to a version whose answers nobody gets."""
+
+    async def mirror(self, service: str, variant: str, percent: float, lease_s: float) -> None:
+        """Mirror that share of the requests for `lease_s` seconds, or until `unmirror`."""
+        ...
+
+    async def unmirror(self, service: str) -> None: ...
 
 
 @runtime_checkable

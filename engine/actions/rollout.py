@@ -1,0 +1,302 @@
+"""`rollout.*`: the steps that a rollout's plan stands for. They work only inside one: what they know of
+its versions and its evidence comes from the watch beside the run."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from engine.errors import ActionFailed, NotFound, OpsdeckError, OutcomeUnknown
+from engine.fields import Duration
+from engine.procedures.actions import Action, Context, Params, Preview
+from engine.rollout.controller import Rollouts
+from engine.rollout.facts import Facts, safe_weights, same
+from engine.rollout.progress import verdict_sentence
+from engine.rollout.traffic.router import DetailedRouter, LeasedRouter, MirroringRouter, Traffic, read_traffic
+from engine.words import SERVICE, nearest, percents, span
+
+Percent = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=SERVICE)]
+POLL = 0.25
+PROGRESS = 10.0  # seconds between two lines while it watches
+MIRROR_LEASE_S = 15.0
+ALL = 99.99
+WARM_S = 15.0  # how long a rollback waits for an old version that has to be started first
+
+
+class Rolled(Params):
+    """The service, and its variant that is to take the traffic over."""
+
+    service: Name
+    to: Name
+
+
+class Weigh(Rolled):
+    """`weight`: percent for `to`; `lease_s`: without renewal the router goes back after so long."""
+
+    weight: Percent
+    lease_s: Annotated[Duration, Field(gt=0)] = 30.0
+
+
+class Observe(Rolled):
+    """The least evidence: requests at this weight, seconds there, and whether it has to be shown good."""
+
+    requests: Annotated[int, Field(ge=0)] = 0
+    hold: Annotated[Duration, Field(ge=0)] = 0.0
+    good: bool = False
+
+
+class Shadow(Rolled):
+    """`percent` of the requests are sent to `to` as well, for `hold`."""
+
+    percent: Percent = 100.0
+    hold: Annotated[Duration, Field(gt=0)] = 60.0
+
+
+class Restore(Rolled):
+    """The weights to go back to, and who is to have most of them."""
+
+    weights: dict[str, float]
+    champion: Name
+
+
+async def begin(ctx: Context, params: Rolled) -> dict[str, Any]:
+    """Effect none. Result: service, to, champion, before and safe (percent by variant).
+
+    An older rollout of the service is ended first. Raises ActionFailed where there is nothing to roll out.
+    """
+    rollouts = _rollouts(ctx)
+    await rollouts.alone(ctx.run, params.service)
+    weights = (await read_traffic(ctx.router, params.service)).weights
+    if params.to not in weights:
+        raise ActionFailed(f"{params.service} has no variant {params.to}.", hint=nearest(params.to, weights))
+    if len(weights) < 2:
+        raise ActionFailed(f"{params.to} is all that {params.service} has; none is left to go back to.")
+    if weights[params.to] >= ALL:
+        raise ActionFailed(f"{params.to} has all the traffic of {params.service} already.")
+    await rollouts.within_window(ctx.run, params.service, params.to, ctx.clock())
+    champion, safe = safe_weights(weights, params.to)
+    ctx.log(f"now {percents(weights)}; an abort goes back to {percents(safe)}")
+    return {"service": params.service, "to": params.to, "champion": champion, "before": weights, "safe": safe}
+
+
+async def warm_up(ctx: Context, params: Rolled) -> dict[str, Any]:
+    """Effect idempotent. Result: supervised, and ready. A process that does not run is started."""
+    ready = await _warm(ctx, params.service, params.to)
+    if ready is None:
+        ctx.log(f"{params.to} is not supervised here; its first requests will tell")
+    return {"supervised": ready is not None, "ready": ready}
+
+
+async def weigh(ctx: Context, params: Weigh) -> dict[str, Any]:
+    """Effect idempotent. Result: before, after (percent by variant), after as read back.
+
+    Raises ActionFailed when it was refused or the rollout goes back, OutcomeUnknown when nobody can tell.
+    """
+    found = _rollouts(ctx).going_on(ctx.run)
+    return await _set(ctx, found, found.split(params.weight), params.lease_s)
+
+
+async def observe(ctx: Context, params: Observe) -> dict[str, Any]:
+    """Effect none. Ends when the evidence is there, or somebody promotes. Result: requests, held_s,
+    verdict, promoted."""
+    rollouts = _rollouts(ctx)
+    rollouts.going_on(ctx.run)
+    told: tuple[float, str | None] = (0.0, None)
+    while True:
+        passed, now = rollouts.passed(ctx.run, ctx.step)
+        if passed:
+            return _seen(ctx, rollouts, now.kind != "done")
+        if now.kind != told[1] or ctx.clock() - told[0] >= PROGRESS:
+            wait = f", about {span(now.wait_s)} more" if now.wait_s else ""
+            ctx.log(f"{'stands: ' if now.halts else ''}{now.text}{wait}")
+            told = ctx.clock(), now.kind
+        await ctx.sleep(POLL)
+
+
+def _seen(ctx: Context, rollouts: Rollouts, promoted: bool) -> dict[str, Any]:
+    analysis = rollouts.analysis(ctx.run)
+    assert analysis is not None
+    verdict = analysis.verdict
+    ctx.log(f"{'promoted by a person; ' if promoted else ''}{verdict_sentence(analysis)}")
+    return {"requests": analysis.stage_requests, "held_s": round(analysis.stage_s, 1),
+            "verdict": verdict.verdict if verdict else None, "promoted": promoted}
+
+
+async def shadow(ctx: Context, params: Shadow) -> dict[str, Any]:
+    """Effect none: what mirrored requests are answered is thrown away. Result as `rollout.watch`."""
+    router = ctx.router
+    if not isinstance(router, MirroringRouter):
+        raise ActionFailed(f"the router of {params.service} cannot mirror requests",
+                           hint="leave `mirror` out of the plan, or put the gateway in front")
+    rollouts = _rollouts(ctx)
+    rollouts.going_on(ctx.run)
+    renewed = -MIRROR_LEASE_S
+    begun = ctx.clock()
+    try:
+        while True:
+            passed, _ = rollouts.passed(ctx.run, ctx.step)
+            if passed:
+                return _seen(ctx, rollouts, promoted=False)
+            if abs(ctx.clock() - begun - renewed) >= MIRROR_LEASE_S / 3:
+                await router.mirror(params.service, params.to, params.percent, MIRROR_LEASE_S)
+                renewed = ctx.clock() - begun
+            await ctx.sleep(POLL)
+    finally:
+        with contextlib.suppress(OpsdeckError):  # it ends with its lease
+            await router.unmirror(params.service)
+
+
+async def look(ctx: Context, params: Rolled) -> dict[str, Any]:
+    """Effect none. Result: verdict, and the sentence that says why."""
+    analysis = _rollouts(ctx).analysis(ctx.run)
+    if analysis is None or analysis.verdict is None:
+        return {"verdict": "undecided", "text": "not watched yet"}
+    text = verdict_sentence(analysis)
+    ctx.log(text)
+    return {"verdict": analysis.verdict.verdict, "text": text}
+
+
+async def promote(ctx: Context, params: Rolled) -> dict[str, Any]:
+    """Effect idempotent. All traffic to the new version, for good. Result as `rollout.weight`."""
+    found = _rollouts(ctx).going_on(ctx.run)
+    return await _set(ctx, found, found.split(100.0), None)
+
+
+async def restore(ctx: Context, params: Restore) -> dict[str, Any]:
+    """Effect idempotent: back to the safe weights, without a lease. Result: before, after, warm.
+
+    Sees first that the old version is there, and starts it where it is not. Tries for as long as the
+    step may last, since nothing safer is left to do.
+    """
+    warm: bool | None = None
+    try:
+        warm = await _warm(ctx, params.service, params.champion, WARM_S)
+    except OpsdeckError as error:
+        ctx.log(f"{params.champion} is not ready ({error.message}); going back to it all the same")
+        _rollouts(ctx).tell(ctx.run, f"{params.champion}, which gets the traffic back, is not ready: "
+                                     f"{error.message}")
+    wait, told = POLL, False
+    while True:
+        try:
+            before = (await read_traffic(ctx.router, params.service)).weights
+            await ctx.router.shift(params.service, params.weights)
+            after = (await read_traffic(ctx.router, params.service)).weights
+            if not same(after, params.weights, within=1.0):
+                raise ActionFailed(f"{params.service} has {percents(after)} instead")
+        except (ActionFailed, OutcomeUnknown) as error:
+            ctx.log(f"not back yet: {error.message}")
+            if not told:
+                told = True
+                _rollouts(ctx).tell(ctx.run, f"{params.service} is not back at its safe weights yet: "
+                                             f"{error.message}; trying on")
+            await ctx.sleep(wait)
+            wait = min(2 * wait, 5.0)
+            continue
+        ctx.log(f"{params.service}: {percents(after)}, was {percents(before)}")
+        return {"before": before, "after": after, "warm": warm}
+
+
+async def _set(ctx: Context, found: Facts, wanted: dict[str, float], lease_s: float | None
+               ) -> dict[str, Any]:
+    seen = await read_traffic(ctx.router, found.service)
+    await _shift(ctx, seen, found, wanted, lease_s)
+    try:
+        after = (await read_traffic(ctx.router, found.service)).weights
+    except ActionFailed as error:
+        raise OutcomeUnknown(f"the weights of {found.service} were set, but cannot be read back: "
+                             f"{error.message}") from error
+    if not same(after, wanted, within=1.0):
+        raise OutcomeUnknown(f"{found.service} was set to {percents(wanted)}, but has {percents(after)}")
+    ctx.log(f"{found.service}: {percents(after)}, was {percents(seen.weights)}")
+    return {"before": seen.weights, "after": after}
+
+
+async def _shift(ctx: Context, seen: Traffic, found: Facts, wanted: dict[str, float],
+                 lease_s: float | None) -> None:
+    if lease_s is not None and isinstance(ctx.router, LeasedRouter):
+        await ctx.router.shift_leased(seen, found.service, wanted, lease_s, found.safe)
+    elif isinstance(ctx.router, DetailedRouter):
+        await ctx.router.shift_from(seen, found.service, wanted, lease_s)
+    else:
+        await ctx.router.shift(found.service, wanted, lease_s)
+
+
+async def _warm(ctx: Context, service: str, variant: str, patience_s: float | None = None) -> bool | None:
+    """Have the process of a variant run and be ready; None where nothing supervises it."""
+    services = getattr(ctx.extra.get("config"), "services", {})
+    if service not in services or variant not in services[service].processes:
+        return None
+    name = f"{service}/{variant}"
+    status = await ctx.supervisor.status(name)
+    if status.state == "running" and status.ready is not False:
+        ctx.log(f"{name} runs and is ready")
+        return True
+    ctx.log(f"{name} is {status.state if status.state != 'running' else 'not ready'}; starting it")
+    work = ctx.supervisor.start(name)
+    status = await (work if patience_s is None else _bounded(work, patience_s, name))
+    return status.state == "running" and status.ready is not False
+
+
+async def _bounded(work: Any, seconds: float, name: str) -> Any:
+    import asyncio
+
+    try:
+        return await asyncio.wait_for(work, seconds)
+    except TimeoutError:
+        raise ActionFailed(f"{name} did not get ready within {span(seconds)}") from None
+
+
+async def _preview(ctx: Context, params: Weigh) -> Preview:
+    found = _rollouts(ctx).facts(ctx.run)
+    seen = (await read_traffic(ctx.router, params.service)).weights
+    analysis = _rollouts(ctx).analysis(ctx.run)
+    said = verdict_sentence(analysis) if analysis else "not watched yet"
+    return Preview(now=f"{percents(seen)}; {said}",
+                   after=f"{percents(found.split(params.weight))}, back by itself after "
+                         f"{span(params.lease_s)} without the engine",
+                   state={name: round(weight, 1) for name, weight in seen.items()})
+
+
+def _rollouts(ctx: Context) -> Rollouts:
+    rollouts = ctx.extra.get("rollouts")
+    if not isinstance(rollouts, Rollouts):
+        raise NotFound("this action is for rollouts, and there are none here")
+    return rollouts
+
+
+def _described(verb: str) -> Any:
+    return lambda p: f"rollout.{verb} {p.service} to {p.to}"
+
+
+def _watching(p: Observe) -> str:
+    wants = [f"{p.requests:,} requests"] if p.requests else []
+    wants += [span(p.hold)] if p.hold else []
+    wants += ["evidence that it is no worse"] if p.good else []
+    return f"rollout.watch {p.service} {p.to} for {' and '.join(wants) or 'a look'}"
+
+
+ACTIONS: list[Action[Any]] = [
+    Action(name="rollout.begin", effect="none", params=Rolled, run=begin, service="service",
+           summary="Take note of the weights that a rollout goes back to", describe=_described("begin")),
+    Action(name="rollout.warm-up", effect="idempotent", params=Rolled, run=warm_up, service="service",
+           summary="See that the new version's server runs, and start it where it does not",
+           describe=_described("warm-up")),
+    Action(name="rollout.weight", effect="idempotent", params=Weigh, run=weigh, preview=_preview,
+           service="service", summary="Give the new version a share of the traffic, under a lease",
+           describe=lambda p: f"rollout.weight {p.service} {p.to}={p.weight:g} % lease {span(p.lease_s)}"),
+    Action(name="rollout.watch", effect="none", params=Observe, run=observe, service="service",
+           summary="Watch the new version until there is enough evidence", describe=_watching),
+    Action(name="rollout.mirror", effect="none", params=Shadow, run=shadow, service="service",
+           summary="Send requests to the new version too, without using its answers",
+           describe=lambda p: f"rollout.mirror {p.service} {p.percent:g} % to {p.to} for {span(p.hold)}"),
+    Action(name="rollout.look", effect="none", params=Rolled, run=look, service="service",
+           summary="Read the judge's verdict", describe=_described("look")),
+    Action(name="rollout.promote", effect="idempotent", params=Rolled, run=promote, service="service",
+           summary="Give the new version all the traffic, without a lease", describe=_described("promote")),
+    Action(name="rollout.restore", effect="idempotent", params=Restore, run=restore, service="service",
+           summary="Go back to the weights from before the rollout",
+           describe=lambda p: f"rollout.restore {p.service} {percents(p.weights)}"),
+]

@@ -1,0 +1,296 @@
+"""The rollouts of an engine: one watch beside each run of kind rollout, from its start to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from engine.api.backend import Caller
+from engine.errors import ActionFailed, Conflict, NotPermitted, OpsdeckError, UsageError
+from engine.journal.events import SYSTEM, Event, NewEvent
+from engine.monitoring.windows import Increment
+from engine.procedures.executor import Live
+from engine.procedures.run import StepRun
+from engine.procedures.verbs import actor_of
+from engine.rollout.analysis import Analysis
+from engine.rollout.facts import Facts, facts, named, watched_step
+from engine.rollout.progress import Progress, Wanted
+from engine.rollout.watch import Means, Watch, wanted_by
+from engine.words import span
+
+log = logging.getLogger("opsdeck")
+PROMOTES = frozenset({"approver", "admin"})
+SUPERSEDE_S = 90.0
+POLL_S = 0.1
+BLIND_BEAT_S = 5.0  # without a collector's beat, leases are renewed all the same
+
+
+class Rollouts:
+    """Watches rollouts. `adopt(live)` is to be called for every run that is driven, `heard` for what
+    the collector saw, and `beat` after each of its beats."""
+
+    def __init__(self, means: Means) -> None:
+        self._means = means
+        self._watches: dict[str, Watch] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._beats: dict[str, asyncio.Event] = {}
+
+    # what the engine tells
+
+    def adopt(self, live: Live) -> None:
+        """Watch a run that starts, or goes on after a restart, if it is a rollout."""
+        run = live.progress
+        if run.document.rollout is None or run.id in self._tasks:
+            return
+        self._beats[run.id] = asyncio.Event()
+        task = asyncio.create_task(self._watch(live), name=f"the watch of run {run.id}")
+        self._tasks[run.id] = task
+        task.add_done_callback(lambda ended: self._ended(live, ended))
+
+    def heard(self, service: str, increments: Sequence[Increment], now: float, stamp: float) -> None:
+        """What the collector saw of a service in one beat; goes before `beat`."""
+        for watch in self._watches.values():
+            found = facts(watch.live.progress)
+            if found is not None and found.service == service:
+                watch.hear(increments)
+
+    def beat(self) -> None:
+        for event in self._beats.values():
+            event.set()
+
+    def recorded(self, live: Live, events: Sequence[NewEvent]) -> None:
+        """What people decided on a rollout, once it is on the disk."""
+        watch = self._watches.get(live.progress.id)
+        for event in events:
+            if watch is not None and event.kind == "rollout.promoted":
+                watch.analysis.fold(event.kind, event.data)
+
+    async def close(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # what the actions ask
+
+    def facts(self, run: str) -> Facts:
+        """Of a live rollout whose first step is done. Raises ActionFailed."""
+        live = self._means.executor.live.get(run)
+        found = facts(live.progress) if live else None
+        if found is None:
+            raise ActionFailed("this step belongs to a rollout, after its first step")
+        return found
+
+    def going_on(self, run: str) -> Facts:
+        """As `facts`, for what raises the new version's share. Raises ActionFailed once it goes back."""
+        found = self.facts(run)
+        live = self._means.executor.live[run]
+        if live.progress.going_back or live.pending:
+            raise ActionFailed("this rollout goes back; its weight is not raised any more")
+        return found
+
+    def tell(self, run: str, text: str) -> None:
+        """Page the owner of a rollout's service."""
+        live = self._means.executor.live.get(run)
+        if live is not None:
+            self._means.page(text, live)
+
+    async def within_window(self, run: str, service: str, variant: str, now: float) -> None:
+        """For a plan with a `window`: raises ActionFailed unless a rollout took all traffic from that
+        variant so recently that it may be gone back to without analysis."""
+        plan = self._means.executor.live[run].progress.document.rollout
+        if plan is None or not plan.window:
+            return
+        left = await self._left(service, variant)
+        if left is None or now - left > plan.window:
+            since = "never had it" if left is None else f"had it last {span(now - left)} ago"
+            raise ActionFailed(
+                f"{variant} is not inside the rollback window of {span(plan.window)}: it {since}.",
+                hint=f"Roll it out with analysis: opsdeck rollout start {service} --to {variant}")
+
+    async def _left(self, service: str, variant: str) -> float | None:
+        """When a rollout last took all the traffic from a variant; None if none did."""
+        recorder = self._means.executor.recorder
+        rows = await recorder.call(recorder.journal.runs, ["done"], 1000)
+        for row in rows:
+            if row.service == service and row.ended is not None:
+                began = folded(await recorder.call(recorder.journal.read, row.id)).began
+                if began.get("champion") == variant:
+                    return row.ended
+        return None
+
+    def analysis(self, run: str) -> Analysis | None:
+        watch = self._watches.get(run)
+        return watch.analysis if watch else None
+
+    def lease_s(self, run: str) -> float | None:
+        watch = self._watches.get(run)
+        return watch.lease_s if watch else None
+
+    def stale(self, run: str) -> bool:
+        watch = self._watches.get(run)
+        return watch is None or watch.stale
+
+    def standing(self, run: str) -> Progress | None:
+        """Where the watching that is under way stands, None where there is none."""
+        watch = self._watches.get(run)
+        if watch is None or watch.analysis.setup is None:
+            return None
+        step = watched_step(watch.live.progress)
+        return watch.progress(wanted_by(step.spec.with_) if step is not None else Wanted())
+
+    def passed(self, run: str, step: str) -> tuple[bool, Progress]:
+        """Whether a watching step may end: its evidence is there and on the disk, or somebody promoted it."""
+        watch = self._watches.get(run)
+        if watch is None:
+            return False, Progress("stale", "the watch of this rollout has not begun")
+        now = watch.progress(self._wanted(watch, step))
+        if not watch.recorded:
+            return False, replace(now, kind="watching") if now.kind == "done" else now
+        skipped = watch.analysis.full or step in watch.analysis.promoted
+        return now.kind == "done" or (skipped and now.kind != "bad"), now
+
+    @staticmethod
+    def _wanted(watch: Watch, step: str) -> Any:
+        return wanted_by(watch.live.progress.steps[step].spec.with_)
+
+    async def alone(self, run: str, service: str) -> None:
+        """End every older rollout of the service, and wait until its traffic is where it was.
+
+        Raises ActionFailed when a newer one is there, or an older one does not end.
+        """
+        executor = self._means.executor
+        waited = 0.0
+        while True:
+            others = [live for live in executor.live.values()
+                      if live.progress.id != run and _of(live, service) and not live.progress.finished]
+            if any(int(live.progress.id) > int(run) for live in others):
+                raise ActionFailed(f"a newer rollout of {service} has begun")
+            if not others:
+                return
+            for live in others:
+                if not live.progress.going_back and not live.pending:
+                    await self._means.stop(live, executor.planner.event(
+                        live.progress.id, "run.abort", SYSTEM, rollback=True,
+                        reason=f"superseded by run {run}"))
+            if waited >= SUPERSEDE_S:
+                names = ", ".join(live.progress.id for live in others)
+                raise ActionFailed(f"run {names}, the rollout before this one, does not end",
+                                   hint=f"look at it: opsdeck show {names}")
+            await asyncio.sleep(POLL_S)
+            waited += POLL_S
+
+    # what people do
+
+    async def promote(self, caller: Caller, live: Live, *, full: bool, reason: str | None) -> None:
+        """Skip the watching of the present step, or all that is left; approvals stay wanted.
+
+        Raises NotPermitted, UsageError or Conflict; then nothing was done.
+        """
+        run = live.progress
+        if run.document.rollout is None:
+            raise UsageError(f"run {run.id} is no rollout", hint="promote is for rollouts")
+        if not caller.roles & PROMOTES:
+            raise NotPermitted(f"{caller.user} may not promote", hint="wanted: approver or admin")
+        async with live.lock:
+            run = live.progress
+            if run.finished or run.going_back:
+                raise Conflict(f"run {run.id} is going back or has ended: {run.reason or run.state}")
+            watch = self._watches.get(run.id)
+            step = watched_step(run)
+            if watch is None or watch.stale:
+                raise Conflict("what is known is stale, so nobody can promote on it",
+                               hint="see whether the metrics come: opsdeck status")
+            if step is None and not full:
+                raise Conflict(f"run {run.id} is not watching now", hint=_instead(run.steps.values()))
+            data: dict[str, Any] = {"full": True} if full else {"step": step.id if step else None}
+            data["verdict"] = watch.analysis.verdict.verdict if watch.analysis.verdict else None
+            if reason:
+                data["reason"] = reason
+            await self._means.executor.advance(live, [self._means.executor.planner.event(
+                run.id, "rollout.promoted", actor_of(caller), **data)])
+
+    def safe_now(self, live: Live) -> None:
+        """The journal does not take the stop of a rollout: send its traffic back beside it, at once."""
+        found = facts(live.progress)
+        if found is not None:
+            task = asyncio.create_task(self._safe_now(found), name=f"safe weights of {found.service}")
+            self._tasks[f"safe {live.progress.id}"] = task
+
+    async def _safe_now(self, found: Facts) -> None:
+        wait = POLL_S
+        while True:
+            try:
+                await self._means.router().shift(found.service, found.safe)
+            except OpsdeckError as error:
+                log.error("%s cannot be sent back to its safe weights: %s", found.service, error)
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, 5.0)
+            else:
+                log.warning("%s has its safe weights; the journal does not know it yet", found.service)
+                return
+
+    # the watch itself
+
+    async def _watch(self, live: Live) -> None:
+        run = live.progress.id
+        watch = Watch(live, await self._folded(live), self._means)
+        self._watches[run] = watch
+        if watch.analysis.began:
+            self._means.outcomes.begin(watch.analysis.began["service"], live.progress.started)
+        beat = self._beats[run]
+        try:
+            while not live.progress.finished:
+                try:
+                    async with asyncio.timeout(BLIND_BEAT_S):
+                        await beat.wait()
+                except TimeoutError:
+                    log.debug("run %s: no beat of the collector", run)
+                beat.clear()
+                await watch.beat()
+        finally:
+            await watch.close()
+
+    async def _folded(self, live: Live) -> Analysis:
+        recorder = self._means.executor.recorder
+        return folded(await recorder.call(recorder.journal.read, live.progress.id))
+
+    def _ended(self, live: Live, task: asyncio.Task[None]) -> None:
+        run = live.progress.id
+        self._tasks.pop(run, None)
+        self._beats.pop(run, None)
+        self._watches.pop(run, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("the watch of run %s broke", run, exc_info=error)
+            live.problem = f"its watch broke inside the engine: {error}; its traffic is sent back"
+            self._means.page(live.problem, live)
+            blind = self._means.stop(live, self._means.executor.planner.event(
+                run, "run.abort", SYSTEM, rollback=True, reason=live.problem))
+            self._tasks[f"stop {run}"] = asyncio.ensure_future(blind)
+
+
+def folded(events: Sequence[Event]) -> Analysis:
+    """What the events of one rollout's run come to."""
+    analysis = Analysis()
+    for event in events:
+        analysis.fold(event.kind, event.data)
+    return analysis
+
+
+def _of(live: Live, service: str) -> bool:
+    if live.progress.document.rollout is None:
+        return False
+    try:
+        return named(live.progress)[0] == service
+    except OpsdeckError:
+        return False
+
+
+def _instead(steps: Any) -> str:
+    waiting: list[StepRun] = [step for step in steps if step.state == "waiting"]
+    if waiting:
+        return f"step {waiting[0].id} waits for a person: approve it"
+    return "its next step is under way"

@@ -1,0 +1,107 @@
+"""What a rollout's run says of itself: its versions, the weights to go back to, where it stands. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from engine.procedures import expressions
+from engine.procedures.rollouts import BEGIN, Rollout
+from engine.procedures.run import RunProgress, StepRun
+
+WEIGHT, WATCH, MIRROR, PROMOTE = "rollout.weight", "rollout.watch", "rollout.mirror", "rollout.promote"
+MIRRORED = "+mirror"  # the gateway counts shadow traffic as a variant of its own
+TOLERANCE = 0.05  # percent
+
+
+@dataclass(frozen=True)
+class Facts:
+    """`safe`: the weights (percent) that an abort restores; `before` those in force when it began."""
+
+    service: str
+    to: str
+    champion: str
+    safe: dict[str, float]
+    before: dict[str, float]
+    plan: Rollout
+
+    def split(self, weight: float) -> dict[str, float]:
+        """The whole split with `weight` percent at the new version, the rest shared as before."""
+        rest = {name: share for name, share in self.safe.items() if name != self.to}
+        total = sum(rest.values()) or 1.0
+        return {**{name: share * (100.0 - weight) / total for name, share in rest.items()},
+                self.to: float(weight)}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The weight in force by the plan: the `step` that set it, and what it gave. `canary` is the variant
+    as measured, which for shadow traffic is not the one that has a weight."""
+
+    step: str
+    weight: float
+    canary: str
+    leased: bool
+
+
+def named(run: RunProgress) -> tuple[str, str]:
+    """(service, variant) that the plan names, rendered. Raises OpsdeckError where they cannot be."""
+    plan = run.document.rollout
+    assert plan is not None
+    names = {"params": run.params}
+    where = f"{run.document.id}: rollout"
+    return (expressions.render(plan.service, names, where), expressions.render(plan.to, names, where))
+
+
+def facts(run: RunProgress) -> Facts | None:
+    """Of a run whose first step is done, None before."""
+    begin = run.steps.get(BEGIN)
+    plan = run.document.rollout
+    if plan is None or begin is None or not isinstance(begin.result, Mapping):
+        return None
+    said = begin.result
+    return Facts(said["service"], said["to"], said["champion"], dict(said["safe"]),
+                 dict(said["before"]), plan)
+
+
+def safe_weights(weights: Mapping[str, float], to: str) -> tuple[str, dict[str, float]]:
+    """The champion (who has most besides `to`) and the weights to go back to: those now, with the share
+    of `to` at the champion. All else at 0 leaves the champion everything."""
+    others = {name: share for name, share in weights.items() if name != to}
+    champion = max(others, key=lambda name: (others[name], name))
+    safe = {**dict(weights), to: 0.0}
+    safe[champion] += weights.get(to, 0.0)
+    return champion, safe
+
+
+def action(step: StepRun) -> str:
+    return step.spec.use or ""
+
+
+def stage(run: RunProgress, found: Facts) -> Stage | None:
+    """The last weight that was set, or shadow traffic that runs; None before the first."""
+    last: Stage | None = None
+    for step in run.plain_steps():
+        given = step.spec.with_
+        if action(step) == MIRROR and step.state == "intent":
+            last = Stage(step.id, 0.0, found.to + MIRRORED, leased=False)
+        elif step.state == "done" and action(step) == WEIGHT:
+            last = Stage(step.id, float(given["weight"]), found.to, leased=True)
+        elif step.state == "done" and action(step) == PROMOTE:
+            last = Stage(step.id, 100.0, found.to, leased=False)
+    return last
+
+
+def shifting(run: RunProgress) -> bool:
+    """Whether a step that changes weights is under way, so that they may be anything just now."""
+    return any(action(step) in (WEIGHT, PROMOTE) or step.undo_of is not None for step in run.in_flight)
+
+
+def watched_step(run: RunProgress) -> StepRun | None:
+    """The watching that is under way, if one is."""
+    return next((step for step in run.in_flight if action(step) in (WATCH, MIRROR)), None)
+
+
+def same(one: Mapping[str, float], other: Mapping[str, float], within: float = TOLERANCE) -> bool:
+    """Whether two splits (percent) are the same to `within`."""
+    return all(abs(one.get(name, 0.0) - other.get(name, 0.0)) <= within for name in {*one, *other})

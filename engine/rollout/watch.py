@@ -1,0 +1,324 @@
+"""One rollout being watched: beat by beat its evidence is taken in, recorded, and acted on.
+
+The order is fixed: what was measured is folded in memory at once and recorded as soon as the journal
+takes it. Going on wants all of it on the disk; going back does not wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import platform
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import engine
+from engine.errors import JournalError, OpsdeckError
+from engine.journal.events import SYSTEM, NewEvent
+from engine.monitoring.histograms import Histogram
+from engine.monitoring.windows import Increment
+from engine.procedures.executor import Executor, Live
+from engine.rollout import danger, intake
+from engine.rollout.analysis import Analysis, Mark
+from engine.rollout.facts import Facts, Stage, facts, same, shifting, stage, watched_step
+from engine.rollout.progress import Progress, Wanted, progress, verdict_sentence
+from engine.rollout.setup import setup
+from engine.rollout.traffic.router import LeasedRouter, Router, read_traffic
+from engine.words import percents
+
+log = logging.getLogger("opsdeck")
+RENEWALS = 6  # a lease is renewed so many times in its length
+COMMIT_PATIENCE_S = 0.5
+LOST_PATIENCE = 3  # renewals in a row that may fail before the router counts as lost
+
+
+class Measured(Protocol):
+    """What the collector knows; `engine.monitoring.collector.Collector` satisfies it."""
+
+    def heard(self, service: str) -> float | None: ...
+    def latency(self, service: str, variant: str) -> Histogram | None: ...
+    def read(self, service: str, variant: str | None = None) -> Mapping[str, Any]: ...
+
+
+class Outcomes(Protocol):
+    """Labels that come late: new (n, wrong) by variant since last asked."""
+
+    def begin(self, service: str, since: float) -> None: ...
+    def take(self, service: str) -> Mapping[str, tuple[int, int]]: ...
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a watch works with. `bins` are those that a service's predictions fall into, `labelled` says
+    whether labels come for them; `stop` ends a run for a reason, and `page` tells people of it."""
+
+    executor: Executor
+    measured: Measured
+    outcomes: Outcomes
+    router: Callable[[], Router]
+    bins: Callable[[str], Sequence[str]]
+    labelled: Callable[[str], bool]
+    stop: Callable[[Live, NewEvent], Awaitable[None]]
+    page: Callable[[str, Live], None]
+    monotonic: Callable[[], float]
+    stale_after_s: Callable[[], float]
+
+
+class Watch:
+    """Watches one run. `beat` is to be awaited after each beat of the collector."""
+
+    def __init__(self, live: Live, analysis: Analysis, means: Means) -> None:
+        self.live = live
+        self.analysis = analysis
+        self._means = means
+        self._queue: list[Increment] = []
+        self._unrecorded: list[NewEvent] = []
+        self._recording: asyncio.Task[None] | None = None
+        self._renewed: float | None = None
+        self._renewing: asyncio.Task[None] | None = None
+        self._failures = 0
+        self._stopped = False
+        self._blind: str | None = None
+        self._confirmed: str | None = None  # the stage whose weights the router was seen to have
+        self.lease_s: float | None = None
+
+    def hear(self, increments: Sequence[Increment]) -> None:
+        """Take what the collector saw of this rollout's service in its last beat."""
+        self._queue += increments
+
+    @property
+    def recorded(self) -> bool:
+        """Whether all that was measured is on the disk."""
+        return not self._unrecorded and (self._recording is None or self._recording.done())
+
+    def progress(self, wanted: Wanted) -> Progress:
+        """Where the watching of the present stage stands."""
+        found = facts(self.live.progress)
+        at = stage(self.live.progress, found) if found else None
+        return progress(self.analysis, wanted, stage=at.step if at else "", stale_s=self._stale_s(found),
+                        blind=self._blind)
+
+    def _stale_s(self, found: Facts | None) -> float | None:
+        if found is None:
+            return None
+        try:
+            age = self._means.measured.heard(found.service)
+        except OpsdeckError:
+            age = None
+        if age is None:
+            return 0.0
+        return age if age > self._means.stale_after_s() else None
+
+    @property
+    def stale(self) -> bool:
+        return self._stale_s(facts(self.live.progress)) is not None
+
+    async def beat(self) -> None:
+        """One beat: measure, record, renew the lease, and end the rollout where that must be."""
+        run = self.live.progress
+        found = facts(run)
+        increments, self._queue = self._queue, []
+        if found is None or run.finished or run.going_back or self._stopped:
+            return
+        if self.analysis.setup is None:
+            self._add("rollout.began", self._began(found))
+        at = stage(run, found)
+        if at is None:
+            await self._record()
+            return
+        if not self.analysis.edges:
+            self._freeze(found)
+        self._take(found, at, increments)
+        why = danger.catastrophe(self.analysis.recent) or danger.overspent(self.analysis) or self._bad()
+        if why is not None:
+            await self.end(why)
+            return
+        if at.leased and not shifting(run):
+            self._renew(found, at)
+        self._tell_halts(found)
+        self._tell_verdict()
+        await self._record()
+
+    def _began(self, found: Facts) -> dict[str, Any]:
+        measured = self._means.measured
+        signals = measured.read(found.service, found.champion)
+        histogram = measured.latency(found.service, found.champion)
+        n = round(histogram.total) if histogram is not None else 0
+        ratio = signals.get("error_ratio")
+        plan = setup(found.plan, bins=self._means.bins(found.service),
+                     quality=self._means.labelled(found.service))
+        self._means.outcomes.begin(found.service, self._means.executor.clock())
+        return {"service": found.service, "to": found.to, "champion": found.champion, "safe": found.safe,
+                "setup": plan.as_data(),
+                "recorded": [n, round(n * ratio)] if n and ratio is not None else None,
+                "versions": {name: self._version(found.service, name)
+                             for name in (found.champion, found.to)},
+                "made_by": {"opsdeck": engine.__version__, "python": platform.python_version(),
+                            "machine": platform.machine(), "system": sys.platform}}
+
+    def _version(self, service: str, variant: str) -> str | None:
+        try:
+            version = self._means.measured.read(service, variant).get("version")
+        except OpsdeckError:
+            return None
+        return None if version is None else str(version)
+
+    def _freeze(self, found: Facts) -> None:
+        assert self.analysis.setup is not None
+        try:
+            histogram = self._means.measured.latency(found.service, found.champion)
+        except OpsdeckError:
+            return
+        edges = intake.edges(histogram, self.analysis.setup.slack)
+        if edges:
+            self._add("rollout.frozen", {"edges": edges, "requests": histogram.total if histogram else 0})
+
+    def _take(self, found: Facts, at: Stage, increments: Sequence[Increment]) -> None:
+        assert self.analysis.setup is not None
+        quality = self._means.outcomes.take(found.service)
+        try:
+            tick = intake.tick(self.analysis.setup, increments, canary=at.canary, baseline=found.champion,
+                               stage=at.step, weight=at.weight, edges=self.analysis.edges, quality=quality)
+        except intake.NotNumbers as error:
+            self._blind = f"what is measured makes no sense: {error}"
+            return
+        if tick is None:
+            return
+        self._blind = None
+        mark: Mark = ""
+        if danger.incident(self.analysis.recent, tick.requests[1], tick.failed[1]):
+            mark = "incident"
+        tick = intake.marked(tick, mark)
+        if not found.split(at.weight).get(found.champion):
+            tick = intake.recorded(tick, self.analysis.began.get("recorded"))
+        self._add("rollout.tick", tick.as_data())
+
+    def _bad(self) -> str | None:
+        verdict = self.analysis.verdict
+        if verdict is None or verdict.verdict != "bad":
+            return None
+        return f"the new version is {verdict_sentence(self.analysis)}"
+
+    async def end(self, why: str) -> None:
+        """Send the traffic back and end the rollout, whatever the journal does."""
+        self._stopped = True
+        executor, run = self._means.executor, self.live.progress.id
+        verdict = self.analysis.verdict
+        self._add("rollout.verdict", {"verdict": "bad", "text": why,
+                                      "by": verdict.by if verdict else None})
+        self._means.page(why, self.live)
+        self.live.pending += self._unrecorded
+        self._unrecorded = []
+        await self._means.stop(self.live, executor.planner.event(run, "run.abort", SYSTEM, rollback=True,
+                                                                 reason=why))
+
+    def _renew(self, found: Facts, at: Stage) -> None:
+        now = self._means.monotonic()
+        every = found.plan.lease / RENEWALS
+        if self._confirmed == at.step and self._renewed is not None and now - self._renewed < every:
+            return
+        if self._renewing is not None and not self._renewing.done():
+            return
+        self._renewed = now
+        self._renewing = asyncio.create_task(self._renew_now(found, at))
+
+    async def _renew_now(self, found: Facts, at: Stage) -> None:
+        """Renew the lease and see that the router has the weights that this rollout set."""
+        router = self._means.router()
+        try:
+            traffic = (await router.renew(found.service, found.plan.lease)
+                       if isinstance(router, LeasedRouter) else await read_traffic(router, found.service))
+        except OpsdeckError as error:
+            await self._not_renewed(found, at, error)
+            return
+        self._failures = 0
+        self.lease_s = traffic.lease_s
+        run = self.live.progress
+        if run.finished or run.going_back or shifting(run) or stage(run, found) != at:
+            return
+        if same(traffic.weights, found.split(at.weight), within=1.0):
+            self._confirmed = at.step
+            return
+        await self.end(self._moved(found, traffic.weights))
+
+    async def _not_renewed(self, found: Facts, at: Stage, error: OpsdeckError) -> None:
+        """A lease that ran out is gone; a router that does not answer is asked again."""
+        self._failures += 1
+        self._renewed = None
+        try:
+            weights = (await read_traffic(self._means.router(), found.service)).weights
+        except OpsdeckError:
+            if self._failures == LOST_PATIENCE:
+                self._means.page(f"the router of {found.service} does not answer: {error.message}", self.live)
+            return
+        run = self.live.progress
+        if run.finished or run.going_back or shifting(run) or stage(run, found) != at:
+            return
+        if not same(weights, found.split(at.weight), within=1.0):
+            await self.end(self._moved(found, weights))
+
+    def _moved(self, found: Facts, weights: Mapping[str, float]) -> str:
+        if same(weights, found.safe, within=1.0):
+            return ("its lease ran out while no engine renewed it, and the router went back by itself")
+        return f"the weights are {percents(weights)}, which this rollout did not set"
+
+    def _tell_halts(self, found: Facts) -> None:
+        """Record when the rollout stands for want of evidence, and when it goes on."""
+        step = watched_step(self.live.progress)
+        wanted = wanted_by(step.spec.with_) if step is not None else Wanted()
+        now = self.progress(wanted)
+        kind = now.kind if now.halts else None
+        if (self.analysis.halted[0] if self.analysis.halted else None) != kind:
+            self._add("rollout.halted", {"kind": kind, "text": now.text if kind else "it goes on"})
+
+    def _tell_verdict(self) -> None:
+        """Record a verdict of another class, and void the approvals that were given to the one before."""
+        verdict = self.analysis.verdict
+        if verdict is None or verdict.verdict == (self.analysis.told or "undecided"):
+            return
+        text = verdict_sentence(self.analysis)
+        self._add("rollout.verdict", {"verdict": verdict.verdict, "by": verdict.by, "text": text})
+        event = self._means.executor.planner.event
+        run = self.live.progress
+        self._unrecorded += [
+            event(run.id, "step.retry", step=step.id, attempt=step.attempt, reason=f"the verdict is: {text}")
+            for step in run.plain_steps() if step.state == "waiting" and step.wanted.approvals is not None]
+
+    def _add(self, kind: str, data: dict[str, Any]) -> None:
+        """Fold an event of this rollout's own, and have it recorded."""
+        self.analysis.fold(kind, data)
+        run = self.live.progress.id
+        self._unrecorded.append(self._means.executor.planner.event(run, kind, SYSTEM, **data))
+
+    async def _record(self) -> None:
+        """Commit what is not on the disk yet, waiting only a moment for a journal that is slow."""
+        if self._recording is None or self._recording.done():
+            if not self._unrecorded:
+                return
+            self._recording = asyncio.create_task(self._commit())
+        await asyncio.wait({self._recording}, timeout=COMMIT_PATIENCE_S)
+
+    async def _commit(self) -> None:
+        batch, self._unrecorded = self._unrecorded, []
+        try:
+            await self._means.executor.commit(self.live, batch)
+        except JournalError as error:
+            log.warning("run %s: evidence waits for the journal: %s", self.live.progress.id, error)
+            if self._stopped:  # what follows is in `pending` already, and the order has to stay
+                self.live.pending[:0] = batch
+            else:
+                self._unrecorded[:0] = batch
+
+    async def close(self) -> None:
+        for task in (self._renewing, self._recording):
+            if task is not None and not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+
+def wanted_by(given: Mapping[str, Any]) -> Wanted:
+    """What a watching step asks for, from its `with`."""
+    return Wanted(int(given.get("requests", 0)), float(given.get("hold", 0.0)),
+                  bool(given.get("good", False)))
