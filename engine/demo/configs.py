@@ -35,6 +35,7 @@ HOST = "127.0.0.1"
 WEIGHTS = {CHAMPION: 95.0, CHALLENGER: 5.0}
 GATEWAY_TIMEOUT_S = 2.0
 PREDICTION_BYTES = 16 << 20
+PREDICTION_EDGES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 # Version 1 is the champion and 2 the challenger in a home where both are registered the first time.
 FIRST_VERSIONS = {CHAMPION: "1", CHALLENGER: "2"}
 # One core is enough for each, and two of glibc's arenas keep the memory small.
@@ -95,6 +96,7 @@ def write_gateway(layout: Layout, chosen: dict[str, int]) -> None:
         "initial_weights": WEIGHTS, "timeout_s": GATEWAY_TIMEOUT_S, "key_header": "x-request-key",
         "prediction_log": {"path": str(layout.predictions), "max_bytes": PREDICTION_BYTES,
                            "max_age_s": 86400.0, "keep": 3, "redact": [], "fields": True},
+        "prediction_bins": {"output": "probability", "edges": PREDICTION_EDGES},
     }, indent=1) + "\n")
 
 

@@ -48,7 +48,8 @@ async def serve(config: GatewayConfig, stop: asyncio.Event,
     listener = admin_socket.bind()
     instruments = Instruments(config.service,
                               {name: v.version for name, v in config.variants.items()},
-                              config.unit_window_s)
+                              config.unit_window_s,
+                              config.prediction_bins.bins() if config.prediction_bins else None)
 
     def weigh(weights: object) -> None:
         instruments.weights = traffic.state.weights
@@ -59,7 +60,7 @@ async def serve(config: GatewayConfig, stop: asyncio.Event,
     await traffic.start()
     log = None
     if config.prediction_log is not None:
-        log = PredictionLog(config.prediction_log.settings(), config.service)
+        log = PredictionLog(config.prediction_log.settings(), config.service, instruments.predicted)
         instruments.dropped = lambda: log.dropped
     proxy = Proxy(config, traffic, instruments, log)
     public = _runner(_public_handler(proxy, Exposition(instruments)), config.max_body_bytes,

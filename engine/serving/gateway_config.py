@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from engine.errors import UsageError
+from engine.serving.prediction_bins import INVALID, OTHER, Bins
 from engine.serving.prediction_log import LogSettings
 from engine.serving.split import check_weights
 
@@ -19,6 +21,8 @@ HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 VERSION = re.compile(r"[A-Za-z0-9._+:/@-]{1,64}")
 # A Unix socket's address has 108 bytes, the last of them a zero.
 SOCKET_PATH_LIMIT = 107
+MOST_BINS = 64
+CLASS_NAME_LIMIT = 64
 
 
 class VariantConfig(msgspec.Struct, forbid_unknown_fields=True):
@@ -54,6 +58,42 @@ class LogConfig(msgspec.Struct, forbid_unknown_fields=True):
             fields=self.fields if isinstance(self.fields, bool) else tuple(self.fields))
 
 
+class BinsConfig(msgspec.Struct, forbid_unknown_fields=True):
+    """Bins that predictions are counted in: `edges` of a score, or `classes` of a class. `output`: the
+    name of the output in a row of an answer, or its place there."""
+
+    output: str | int = 0
+    edges: list[float] | None = None
+    classes: list[str | int] | None = None
+
+    def bins(self) -> Bins:
+        return Bins(self.output, edges=self.edges or (), classes=self.classes or ())
+
+    def problem(self) -> str | None:
+        """The first thing that is wrong, as a sentence."""
+        if (self.edges is None) == (self.classes is None):
+            return "prediction_bins must have edges (of a score) or classes (of a class), not both."
+        if isinstance(self.output, int) and self.output < 0:
+            return f"prediction_bins.output is {self.output}; a place is 0 or above."
+        if self.edges is not None:
+            if not 1 <= len(self.edges) <= MOST_BINS:
+                return f"prediction_bins.edges has {len(self.edges)} edges; 1 to {MOST_BINS} are allowed."
+            if not all(map(math.isfinite, self.edges)) or any(
+                    low >= high for low, high in pairwise(self.edges)):
+                return "prediction_bins.edges must be finite and each above the one before."
+            return None
+        names = self.bins().names
+        if not self.classes or len(self.classes) > MOST_BINS:
+            return f"prediction_bins.classes must name 1 to {MOST_BINS} classes."
+        if len(set(names)) != len(names):
+            return ("prediction_bins.classes must all differ, and none may be called "
+                    f"{OTHER} or {INVALID}.")
+        if not all(0 < len(name) <= CLASS_NAME_LIMIT and name.isprintable() for name in names):
+            return ("prediction_bins.classes must be 1 to "
+                    f"{CLASS_NAME_LIMIT} printable characters each.")
+        return None
+
+
 class GatewayConfig(msgspec.Struct, forbid_unknown_fields=True):
     """Times are seconds, weights percents. `port` 0 takes a free port, named on standard output.
 
@@ -74,6 +114,7 @@ class GatewayConfig(msgspec.Struct, forbid_unknown_fields=True):
     session_header: str = "x-session-id"
     unit_window_s: float = 60.0
     prediction_log: LogConfig | None = None
+    prediction_bins: BinsConfig | None = None
     max_body_bytes: int = 8 << 20
     max_response_bytes: int = 64 << 20
     max_in_flight: int = 2048
@@ -128,6 +169,8 @@ def _problem(config: GatewayConfig) -> str | None:
     for key, header in (("key", config.key_header), ("session", config.session_header)):
         if not HEADER.fullmatch(header):
             return f"The {key}_header {header!r} is not a header name."
+    if config.prediction_bins is not None and (problem := config.prediction_bins.problem()):
+        return problem
     if len(config.admin_socket.encode()) > SOCKET_PATH_LIMIT:
         return (f"The admin_socket path has {len(config.admin_socket.encode())} bytes; a Unix "
                 f"socket's path has at most {SOCKET_PATH_LIMIT}.")

@@ -17,7 +17,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
-from typing import Literal
+from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -30,6 +30,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from engine.serving.prediction_bins import Bins
 from engine.serving.units import Units
 
 _number: Callable[[float], str] = floatToGoString
@@ -80,15 +81,17 @@ def quantile(counts: list[int], q: float) -> float | None:
 
 
 class VariantInstruments:
-    """The instruments of one variant. `durations` maps an error type ("" is success) to its times."""
+    """The instruments of one variant. `durations` maps an error type ("" is success) to its times,
+    `predictions` each bin to its count."""
 
-    __slots__ = ("active", "durations", "units", "version")
+    __slots__ = ("active", "durations", "predictions", "units", "version")
 
-    def __init__(self, version: str | None, unit_window_s: float) -> None:
+    def __init__(self, version: str | None, unit_window_s: float, bins: Bins | None) -> None:
         self.active = 0
         self.version = version
         self.durations: dict[ErrorType, Histogram] = {}
         self.units = Units(unit_window_s)
+        self.predictions = dict.fromkeys(bins.names if bins is not None else (), 0)
 
     def observe(self, seconds: float, error_type: ErrorType) -> None:
         histogram = self.durations.get(error_type)
@@ -101,16 +104,17 @@ class Instruments(Collector):
     """Everything one gateway measures, as a prometheus_client collector.
 
     Only label sets that have been seen are given, each always with the same buckets, so that two
-    scrapes can be subtracted; a series that was not there before counts from zero. Units are given of
-    each variant from the start, so that nobody takes none for not counted. The owner sets
+    scrapes can be subtracted; a series that was not there before counts from zero. Units and bins are
+    given from the start, so that nobody takes none for not counted. The owner sets
     `weights` (percent) when they change, and how to read the lease (seconds left, None without
     one) and the number of records the prediction log has dropped.
     """
 
     def __init__(self, service: str, versions: Mapping[str, str | None],
-                 unit_window_s: float = 60.0) -> None:
+                 unit_window_s: float = 60.0, bins: Bins | None = None) -> None:
         self.service = service
-        self.variants = {name: VariantInstruments(version, unit_window_s)
+        self.bins = bins
+        self.variants = {name: VariantInstruments(version, unit_window_s, bins)
                          for name, version in versions.items()}
         self.weights: Mapping[str, float] = {}
         self.lease_left: Callable[[], float | None] = lambda: None
@@ -124,6 +128,13 @@ class Instruments(Collector):
             durations.add_metric([self.service, name, error_type], list(buckets), histogram.sum)
         yield durations
         yield from self.rest()
+
+    def predicted(self, variant: str, predictions: Any) -> None:
+        """Count what an answer of this variant says under "predictions", None where it says nothing."""
+        if self.bins is not None:
+            counts = self.variants[variant].predictions
+            for name in self.bins(predictions):
+                counts[name] += 1
 
     def durations(self) -> Iterator[tuple[str, ErrorType, Histogram]]:
         """Each histogram that has counted something, with its variant and type of error."""
@@ -166,12 +177,17 @@ class Instruments(Collector):
         failures = CounterMetricFamily(
             "opsdeck_unit_failures", "Units that failed, once for each type of error and for any.",
             labels=["service", "variant", "error_type"])
+        predictions = CounterMetricFamily("opsdeck_predictions", "Predictions by bin.",
+                                          labels=["service", "variant", "bin"])
         for name, variant in self.variants.items():
             units.add_metric([self.service, name], variant.units.count)
             for error_type, count in variant.units.failures.items():
                 failures.add_metric([self.service, name, error_type], count)
+            for bin_, count in variant.predictions.items():
+                predictions.add_metric([self.service, name, bin_], count)
         yield units
         yield failures
+        yield predictions
         dropped = CounterMetricFamily("opsdeck_prediction_log_dropped",
                                       "Predictions that could not be logged.", labels=["service"])
         dropped.add_metric([self.service], self.dropped())

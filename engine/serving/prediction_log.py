@@ -16,9 +16,10 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -73,10 +74,16 @@ class Entry(NamedTuple):
 
 
 class PredictionLog:
-    """Takes entries on the event loop; writes them from a thread of its own."""
+    """Takes entries on the event loop; writes them from a thread of its own.
 
-    def __init__(self, settings: LogSettings, service: str) -> None:
+    `predicted(variant, predictions)` is called for each answer that is read here anyway, so that nobody
+    has to read it again: None where it has no predictions, never for one over CONTENT_LIMIT.
+    """
+
+    def __init__(self, settings: LogSettings, service: str,
+                 predicted: Callable[[str, Any], None] = lambda variant, predictions: None) -> None:
         self._service = service
+        self._predicted = predicted
         self._redaction = Redaction(settings.redact, settings.fields, _hash_key(settings))
         self._file = LogFile(settings.path, max_bytes=settings.max_bytes,
                              max_age_s=settings.max_age_s, keep=settings.keep,
@@ -178,6 +185,7 @@ class PredictionLog:
                 omitted.append(f"the response has {len(entry.response)} bytes")
             else:
                 record.predictions = predictions_of(entry.response)
+                self._predicted(entry.variant, record.predictions)
         record.omitted = "; ".join(omitted) or None
         return record
 

@@ -17,6 +17,7 @@ from engine.serving.gateway_config import VERSION, GatewayConfig
 from engine.serving.instruments import ErrorType, Instruments
 from engine.serving.outcome import STATUS, Failure, error_body, judge
 from engine.serving.prediction_log import Entry, PredictionLog
+from engine.serving.records import CONTENT_LIMIT, predictions_of
 from engine.serving.split import KeyHash
 from engine.serving.units import UnitKeys
 from engine.serving.weights import Traffic
@@ -77,6 +78,7 @@ class Proxy:
                  log: PredictionLog | None, clock: Callable[[], float] = time.time) -> None:
         self._config = config
         self._traffic = traffic
+        self._instruments = instruments
         self._variants = instruments.variants
         self._urls = {name: URL(v.invocations) for name, v in config.variants.items()}
         self._log = log
@@ -122,7 +124,15 @@ class Proxy:
                 self._clock(), seen.correlation, seen.trace.trace_id, seen.variant,
                 variant.version, seen.key_hash, latency, reply.status, reply.error_type,
                 request.headers.get("content-type", ""), body, reply.content))
+        elif not reply.error_type:
+            self._count(seen.variant, reply.content)
         return web.Response(body=reply.content, status=reply.status, headers=reply.headers)
+
+    def _count(self, variant: str, content: bytes) -> None:
+        """Count the predictions of an answer that the log does not read. The log's limit holds here too:
+        a large answer would keep all other requests waiting."""
+        if self._instruments.bins is not None and len(content) <= CONTENT_LIMIT:
+            self._instruments.predicted(variant, predictions_of(content))
 
     def _identify(self, headers: Mapping[str, str]) -> Seen:
         correlation = correlation_id(headers.get(CORRELATION_HEADER))

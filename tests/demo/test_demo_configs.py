@@ -12,6 +12,7 @@ import yaml
 
 from engine.config import Config
 from engine.demo import configs
+from engine.demo.export import OUTPUT
 from engine.demo.layout import FIRST_PORT, LAST_PORT, PORTS, Layout, ports
 from engine.errors import UsageError
 from engine.serving import gateway_config
@@ -41,6 +42,8 @@ def test_the_gateways_config_is_one_that_the_gateway_takes(tmp_path: Path) -> No
     config = gateway_config.read(layout.gateway)
     assert config.weights() == {"champion": 95.0, "challenger": 5.0}
     assert config.port == ports(layout)["gateway"]
+    assert config.prediction_bins is not None and config.prediction_bins.output == OUTPUT
+    assert len(config.prediction_bins.bins().names) == 11
     assert [config.variants[name].version for name in ("champion", "challenger")] == ["1", "2"]
 
 

@@ -20,10 +20,13 @@ from engine.serving.instruments import (
     Instruments,
     quantile,
 )
+from engine.serving.prediction_bins import Bins
 
 
 def instruments(observations: int = 50) -> Instruments:
-    made = Instruments("flights", {"champion": "3", "challenger": None})
+    made = Instruments("flights", {"champion": "3", "challenger": None},
+                       bins=Bins("p", edges=[0.5]))
+    made.predicted("champion", [{"p": 0.1}, {"p": 0.5}, {"p": 0.7}, {}])
     made.weights = {"champion": 95.0, "challenger": 5.0}
     rng = random.Random(7)
     for _ in range(observations):
@@ -113,6 +116,9 @@ def test_the_metric_contract_holds_name_by_name() -> None:
     assert found["opsdeck_model_info", (*champion, ("version", "3"))] == 1
     assert found["opsdeck_prediction_log_dropped_total", (("service", "flights"),)] == 2
     failed = [(("error_type", kind), *champion) for kind in ("timeout", "any")]
+    assert {labels[0][1]: value for (name, labels), value in found.items()
+            if name == "opsdeck_predictions_total" and champion[1] in labels} == {
+        "..0.5": 1, "0.5..": 2, "invalid": 1}
     assert 1 < found["opsdeck_units_total", champion] <= 20
     assert {found["opsdeck_unit_failures_total", labels] for labels in failed} == {
         found["opsdeck_units_total", champion]}

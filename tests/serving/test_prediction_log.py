@@ -77,6 +77,18 @@ async def test_what_a_record_leaves_out_it_names(tmp_path: Path, more: dict[str,
     assert record["omitted"] is None if says is None else says in record["omitted"]
 
 
+async def test_what_it_reads_it_hands_on_and_a_large_answer_it_does_not_read(tmp_path: Path) -> None:
+    seen: list[tuple[str, Any]] = []
+    log = PredictionLog(LogSettings(tmp_path / "p.jsonl"), "flights",
+                        lambda variant, predictions: seen.append((variant, predictions)))
+    large = b'{"predictions": [%s]}' % b",".join([b"0.123456"] * 10_000)
+    for one in (entry(), entry(variant="canary", response=b"<html>"), entry(error_type="timeout"),
+                entry(response=large)):
+        log.append(one)
+    await log.close()
+    assert seen == [("champion", [{"p": 0.5}]), ("canary", None)]
+
+
 async def test_without_fields_no_feature_is_kept(tmp_path: Path) -> None:
     await written(LogSettings(tmp_path / "p.jsonl", fields=False), entry())
     [record] = records(tmp_path / "p.jsonl")

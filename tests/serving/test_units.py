@@ -84,6 +84,15 @@ def test_what_is_over_is_forgotten_and_beyond_the_limit_the_oldest(
     assert len(units) == 600
 
 
+def test_a_key_that_begins_again_does_not_keep_those_after_it_in_memory() -> None:
+    units = Units(WINDOW_S)
+    for key in range(10):
+        units.answered(key, 0.0, "")
+    for key in (0, 101, 102, 103, 104, 105):
+        units.answered(key, 60.0, "")
+    assert len(units) == 6
+
+
 KEYS: list[tuple[dict[str, str], str]] = [
     ({"x-session-id": "s 1"}, "a"), ({"x-session-id": "s 1", "x-retry-of": "z"}, "b"),
     ({}, "c"), ({}, "c"), ({"x-retry-of": "c"}, "d"), ({"x-retry-of": "d"}, "e"),
