@@ -115,7 +115,7 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
     stopper = Stopper(executor, emergency)
     rollouts = Rollouts(Means(
         executor=executor, measured=collector, outcomes=outcomes, router=lambda: contexts.router,
-        bins=lambda service: (), labelled=contexts.labelled, stop=stopper.stop,
+        bins=collector.bins, labelled=contexts.labelled, stop=stopper.stop,
         page=pager.rollout, monotonic=time.monotonic,
         stale_after_s=lambda: max(config.engine.stale_after, 3.5 * config.engine.scrape_interval)))
     contexts.rollouts = rollouts

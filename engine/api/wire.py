@@ -308,10 +308,11 @@ class RolloutMetric(msgspec.Struct):
     """One thing that the judge counts: `ln_e` is the evidence that the canary is worse, bad at `line`;
     `ln_good` that it is not worse, good at `good_line` (None where that is not asked).
 
-    `canary` and `baseline` are [n, y] since the rollout began; `unit` says what y of n is: "%" for a
-    share of requests; `values` are both sides in words, such as ("38 ms", "212 ms"), None where the
-    shares say it all. `critical` False: shown, decides nothing. `history` is ln_e over the ticks, at
-    most 120 points, oldest first.
+    `canary` and `baseline` are [n, y] since the rollout began. `expected` is the share of the canary's
+    that would be y if it were as the baseline in the same beats: compare the canary's share with that,
+    not with the baseline's total. `values` are words for both sides, such as ("over 12 ms", "over 12 ms").
+    `critical` False: shown, decides nothing. `history` is ln_e over the ticks, at most 120 points, oldest
+    first.
     """
 
     name: str
@@ -325,6 +326,7 @@ class RolloutMetric(msgspec.Struct):
     good_line: float | None = None
     values: tuple[str, str] | None = None
     history: list[float] = []
+    expected: float | None = None
 
 
 class RolloutStep(msgspec.Struct):

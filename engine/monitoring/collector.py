@@ -152,6 +152,11 @@ class Collector:
         _, variants = self._found(service).fold.signals(self._monotonic())
         return variants[variant].latency if variant in variants else None
 
+    def bins(self, service: str) -> list[str]:
+        """The bins that a service's predictions are counted in, sorted; empty where they are not counted.
+        Raises NotFound."""
+        return self._found(service).fold.bins()
+
     def _found(self, service: str) -> _Watched:
         watched = self._services.get(service)
         if watched is None:

@@ -81,6 +81,11 @@ class ServiceFold:
         return {variant for target in self._targets for service, variant in target.pairs()
                 if service == self.name}
 
+    def bins(self) -> list[str]:
+        """The bins that its predictions are counted in, sorted; empty where they are not counted."""
+        return sorted({tally.what for target in self._targets if target.reading
+                       for tally in target.reading.predictions if tally.service == self.name})
+
     def age_s(self, now: float) -> float | None:
         """How long the target silent longest has been silent; None if one was never heard."""
         heard = [target.at for target in self._targets if target.at is not None]

@@ -89,12 +89,14 @@ class Errors(Model):
 
 
 class Latency(Errors):
-    """Requests slower than an edge frozen before: `slack` times the baseline's p95 and p99."""
+    """Requests slower than an edge frozen before: `slack` times the baseline's p95 and p99, and `least` at
+    least, since nobody feels a millisecond."""
 
     tolerated: Ratio = 1.5
-    limit: Annotated[float, Field(gt=1, le=100)] | None = 3.0
-    floor: float = Field(default=0.01, ge=0, lt=0.5)
+    limit: Annotated[float, Field(gt=1, le=100)] | None = 2.0
+    floor: float = Field(default=0.05, ge=0, lt=0.5)
     slack: Ratio = 1.25
+    least: Duration = 0.01
 
 
 class Predictions(Model):

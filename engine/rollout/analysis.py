@@ -71,10 +71,16 @@ class Tick:
 
 @dataclass
 class Totals:
-    """(n, y) of both sides so far, and ln E over the ticks, thinned to at most `POINTS`."""
+    """(n, y) of both sides so far, and ln E over the ticks, thinned to at most `POINTS`.
+
+    `expected`: (n, y) of the canary's requests had they failed as the baseline's did in the same beats
+    (direct standardization). Totals of both sides mix beats in which the canary had little with such in
+    which it had much, and so cannot be compared where the load or the risk moved meanwhile.
+    """
 
     canary: tuple[int, int] = (0, 0)
     baseline: tuple[int, int] = (0, 0)
+    expected: tuple[int, float] = (0, 0.0)
     history: list[float] = field(default_factory=list)
 
 
@@ -156,6 +162,8 @@ class Analysis:
             total = self.totals[name]
             total.canary = (total.canary[0] + nc, total.canary[1] + yc)
             total.baseline = (total.baseline[0] + nb, total.baseline[1] + yb)
+            if nb:
+                total.expected = (total.expected[0] + nc, total.expected[1] + nc * yb / nb)
         for name, (here, there) in tick.bins.items():
             total = self.totals[name]
             total.canary = (total.canary[0] + sum(here.values()), 0)

@@ -61,15 +61,17 @@ def tick(setup: Setup, increments: Iterable[Increment], *, canary: str, baseline
         bins={name: sides for name, sides in bins.items() if any(sides)}, mark=mark)
 
 
-def edges(histogram: Histogram | None, slack: float) -> dict[str, float]:
+def edges(histogram: Histogram | None, slack: float, least_s: float) -> dict[str, float]:
     """The latency edges of a baseline, in seconds: for each quantile the first bucket bound at or above
-    `slack` times it. Empty where there are too few requests to tell, or no bound so high."""
+    `slack` times it and `least_s`. Empty where there are too few requests to tell, or no bound so high."""
     found: dict[str, float] = {}
     if histogram is None or histogram.total < LEAST_FOR_EDGE:
         return found
     for name, q in QUANTILES.items():
         value = quantile(histogram, q)
-        at = bisect_left(histogram.bounds, value * slack) if value is not None else len(histogram.bounds)
+        if value is None:
+            continue
+        at = bisect_left(histogram.bounds, max(value * slack, least_s))
         if at < len(histogram.bounds):
             found[name] = histogram.bounds[at]
     return found

@@ -8,7 +8,7 @@ from typing import Literal
 
 from engine.rollout.analysis import Analysis
 from engine.rollout.evidence import Counts, worse
-from engine.rollout.setup import ERRORS
+from engine.rollout.setup import ERRORS, QUALITY
 from engine.words import span
 
 Kind = Literal["watching", "traffic", "stale", "incident", "baseline", "done", "bad"]
@@ -62,7 +62,7 @@ def progress(analysis: Analysis, wanted: Wanted, *, stage: str, stale_s: float |
         waits.append((_needs(wanted.requests - requests, rate),
                       f"{requests:,} of {wanted.requests:,} requests at this weight"))
     if held < wanted.hold_s:
-        waits.append((wanted.hold_s - held, f"{span(held)} of {span(wanted.hold_s)} at this weight"))
+        waits.append((wanted.hold_s - held, f"{span(int(held)) if held >= 1 else '0 s'} of {span(wanted.hold_s)} at this weight"))
     if wanted.good and (verdict is None or verdict.verdict != "good"):
         waits.append(_good(analysis))
     if not waits:
@@ -110,8 +110,7 @@ def verdict_sentence(analysis: Analysis) -> str:
     more = failures_left(analysis, closest)
     if more is None:
         return f"undecided; most against it: {_why(analysis, closest)}{guarantee}"
-    word = closest.removeprefix(f"{ERRORS}: ").replace("_", " ")
-    return f"undecided; about {more:,} more of {word} like these would roll it back{guarantee}"
+    return f"undecided; about {more:,} more {_failures(analysis, closest)} would roll it back{guarantee}"
 
 
 def closest_metric(analysis: Analysis) -> str | None:
@@ -151,8 +150,18 @@ def _why(analysis: Analysis, name: str) -> str:
     else:
         edge = analysis.edges.get(name)
         over = f" over {1000 * edge:.0f} ms" if edge is not None else ""
-        sides = f"{share(total.canary)}{over} against {share(total.baseline)}"
+        n, y = total.expected
+        sides = f"{share(total.canary)}{over} against {100 * y / n if n else 0.0:.2g} % of the old version's"
     return f"{name.replace('_', ' ')}, {sides}; evidence {verdict.ln_e[name]:.1f}"
+
+
+def _failures(analysis: Analysis, name: str) -> str:
+    """What one more failure of a metric is called, in the plural."""
+    if name in analysis.edges:
+        return f"requests over {1000 * analysis.edges[name]:.0f} ms"
+    if name == QUALITY:
+        return "wrong predictions"
+    return "errors" if name == ERRORS else f"errors ({name.removeprefix(f'{ERRORS}: ').replace('_', ' ')})"
 
 
 def share(counts: tuple[int, int]) -> str:

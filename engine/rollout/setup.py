@@ -23,18 +23,19 @@ QUALITY = "quality"
 @dataclass(frozen=True)
 class Setup:
     """What one rollout judges, as `rollout.began` records it. `slack` is the factor on the baseline's
-    quantiles; `good` says whether promotion asks for evidence."""
+    quantiles, `least_s` the lowest edge; `good` says whether promotion asks for evidence."""
 
     alpha: float
     metrics: tuple[Metric, ...]
     slack: float
+    least_s: float
     good: bool
     bad_limit: int | None
     exposed_limit: int | None
 
     def as_data(self) -> dict[str, Any]:
         """JSON-able; `from_data` is the inverse."""
-        return {"alpha": self.alpha, "slack": self.slack, "good": self.good,
+        return {"alpha": self.alpha, "slack": self.slack, "least_s": self.least_s, "good": self.good,
                 "bad_limit": self.bad_limit, "exposed_limit": self.exposed_limit,
                 "metrics": [{"name": m.name, "alpha": m.alpha, "tolerated_ratio": m.tolerated_ratio,
                              "limit": m.limit, "floor": m.floor, "bins": list(m.bins)}
@@ -44,8 +45,8 @@ class Setup:
     def from_data(data: dict[str, Any]) -> Setup:
         metrics = tuple(Metric(m["name"], m["alpha"], m["tolerated_ratio"], m["limit"], tuple(m["bins"]),
                                m["floor"]) for m in data["metrics"])
-        return Setup(data["alpha"], metrics, data["slack"], data["good"], data["bad_limit"],
-                     data["exposed_limit"])
+        return Setup(data["alpha"], metrics, data["slack"], data["least_s"], data["good"],
+                     data["bad_limit"], data["exposed_limit"])
 
 
 def setup(plan: Rollout, *, bins: Sequence[str] = (), quality: bool = False) -> Setup:
@@ -67,8 +68,8 @@ def setup(plan: Rollout, *, bins: Sequence[str] = (), quality: bool = False) -> 
     if counted:
         metrics.append(Metric(PREDICTIONS, share if judge.predictions.critical else 0.0,
                               judge.predictions.tolerated, bins=tuple(bins)))
-    return Setup(judge.alpha, tuple(metrics), judge.latency.slack, judge.good, plan.budget.bad,
-                 plan.budget.exposed)
+    return Setup(judge.alpha, tuple(metrics), judge.latency.slack, judge.latency.least, judge.good,
+                 plan.budget.bad, plan.budget.exposed)
 
 
 def _metric(name: str, rule: Errors, alpha: float) -> Metric:

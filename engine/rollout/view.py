@@ -94,6 +94,7 @@ def _metric(metric: Metric, analysis: Analysis) -> wire.RolloutMetric:
         ln_e=_finite(verdict.ln_e[metric.name]), line=line(metric.alpha) if metric.alpha else None,
         canary=total.canary, baseline=total.baseline, ln_good=good,
         good_line=verdict.threshold if good is not None else None, values=values,
+        expected=total.expected[1] / total.expected[0] if total.expected[0] else None,
         history=[round(value, 3) for value in total.history])
 
 
@@ -122,9 +123,9 @@ def _after(run: RunProgress, current: wire.StepView | None) -> str | None:
     at = ids.index(current.id) + 1 if current is not None and current.id in ids else 0
     follows = next((step for step in plain[at:] if step.state == "planned"), None)
     if follows is None:
-        return "then it has ended"
+        return "it has ended"
     who = ", once it is approved" if follows.spec.approvals is not None else ""
-    return f"then: {follows.spec.title[0].lower()}{follows.spec.title[1:]}{who}"
+    return f"{follows.spec.title[0].lower()}{follows.spec.title[1:]}{who}"
 
 
 def _undo(run: RunProgress) -> str | None:

@@ -171,7 +171,7 @@ class Watch:
             histogram = self._means.measured.latency(found.service, found.champion)
         except OpsdeckError:
             return
-        edges = intake.edges(histogram, self.analysis.setup.slack)
+        edges = intake.edges(histogram, self.analysis.setup.slack, self.analysis.setup.least_s)
         if edges:
             self._add("rollout.frozen", {"edges": edges, "requests": histogram.total if histogram else 0})
 
