@@ -237,7 +237,7 @@ class Rollout(Model):
 
     def _begin(self) -> dict[str, Any]:
         return self._step(
-            BEGIN, "Take note of the weights to go back to", "rollout.begin", timeout=SHIFT_TIMEOUT_S,
+            BEGIN, "Take note of the weights from before", "rollout.begin", timeout=SHIFT_TIMEOUT_S,
             undo={"use": "rollout.restore", "timeout": WARM_TIMEOUT_S, "with": {
                 "service": self.service, "to": self.to,
                 "weights": "${{ steps.begin.result.safe }}",

@@ -62,7 +62,7 @@ def progress(analysis: Analysis, wanted: Wanted, *, stage: str, stale_s: float |
         waits.append((_needs(wanted.requests - requests, rate),
                       f"{requests:,} of {wanted.requests:,} requests at this weight"))
     if held < wanted.hold_s:
-        waits.append((wanted.hold_s - held, f"{span(int(held)) if held >= 1 else '0 s'} of {span(wanted.hold_s)} at this weight"))
+        waits.append((wanted.hold_s - held, f"{span(max(1, int(held)))} of {span(wanted.hold_s)} at it"))
     if wanted.good and (verdict is None or verdict.verdict != "good"):
         waits.append(_good(analysis))
     if not waits:
