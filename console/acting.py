@@ -9,10 +9,11 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from console import asks, format, safety
+from console import asks, format, rollout_asks, safety
 from console.asks import Ask, Choice
 from console.screens.dialog import Dialog
 from engine.api import wire
+from engine.api.backend import Verb
 from engine.errors import NotFound, OpsdeckError
 
 if TYPE_CHECKING:
@@ -47,8 +48,46 @@ async def _gate(app: OpsdeckApp, run_id: str, step_id: str) -> None:
     if step is None:
         app.say(f"Step {step_id} of run {run_id} waits no more.", "warn")
         return
-    ask = asks.gate(run, step, app.state.now)
-    _ask(app, ask, run)
+    if not asks.is_rollout(run):
+        _ask(app, asks.gate(run, step, app.state.now), run)
+        return
+    try:
+        rollout = await app.source.rollout(run_id)
+    except OpsdeckError as error:
+        app.complain(error)
+        return
+    if refused := safety.unwatched("approve", rollout):
+        app.say(refused, "warn")
+        return
+    _ask(app, rollout_asks.gate(rollout, run, step, app.state.now), run)
+
+
+def of_rollout(app: OpsdeckApp, verb: Verb, run: str) -> None:
+    """Put the question of promote, promote-full, pause or resume, on the rollout as it is now."""
+    app.begin(_of_rollout(app, verb, run), settle=True)
+
+
+async def _of_rollout(app: OpsdeckApp, verb: Verb, id: str) -> None:
+    if refused := safety.refusal(verb, app.state):
+        app.say(refused, "warn")
+        return
+    try:
+        run, rollout = await app.source.run(id), await app.source.rollout(id)
+    except OpsdeckError as error:
+        app.complain(error)
+        return
+    if refused := safety.unwatched(verb, rollout):
+        app.say(refused, "warn")
+        return
+    _ask(app, rollout_asks.about(verb, rollout, run), run)
+
+
+def abort_rollout(app: OpsdeckApp, rollout: wire.Rollout) -> None:
+    """Ask about the abort with what is known: reading it again could stand in the way."""
+    if refused := safety.refusal("abort", app.state):
+        app.say(refused, "warn")
+        return
+    app.open(Dialog(rollout_asks.abort(rollout), lambda *answer: app.begin(perform(app, *answer))))
 
 
 def pause(app: OpsdeckApp, run: wire.RunView) -> None:
@@ -69,7 +108,9 @@ def abort_run(app: OpsdeckApp, run: wire.RunView) -> None:
     if refused := safety.refusal("abort", app.state):
         app.say(refused, "warn")
         return
-    app.open(Dialog(asks.abort(run), lambda *answer: app.begin(perform(app, *answer))))
+    rollouts = [(s.rollout or {}).get("run") for s in app.state.services]
+    ask = asks.abort(run, rolls_back=run.id in rollouts)
+    app.open(Dialog(ask, lambda *answer: app.begin(perform(app, *answer))))
 
 
 def abort(app: OpsdeckApp, runs: list[str], where: str) -> None:
@@ -112,7 +153,8 @@ async def perform(app: OpsdeckApp, ask: Ask, choice: Choice, text: str) -> None:
     try:
         if choice.verb != "abort" and ask.stated is not None:
             fresh = await app.source.run(ask.run)
-            if difference := safety.changed(ask.stated, fresh):
+            difference = await _moved(app, ask, choice) if ask.rolling is not None else None
+            if difference := difference or safety.changed(ask.stated, fresh):
                 app.take_run(fresh)
                 app.say(f"Not done: {difference} Look at it again.", "warn")
                 return
@@ -126,6 +168,13 @@ async def perform(app: OpsdeckApp, ask: Ask, choice: Choice, text: str) -> None:
     app.take_run(view)
     step = f", step {ask.step}" if ask.step else ""
     app.say(f"{DONE.get(verb, verb)}: run {ask.run}{step}.", "text", passing=True)
+
+
+async def _moved(app: OpsdeckApp, ask: Ask, choice: Choice) -> str | None:
+    """What of a rollout has changed since the question was put."""
+    assert ask.rolling is not None
+    rollout = await app.source.rollout(ask.run)
+    return safety.moved(ask.rolling, rollout) or safety.unwatched(choice.verb, rollout)
 
 
 def body(ask: Ask, choice: Choice, text: str) -> wire.Act:
@@ -143,7 +192,8 @@ def body(ask: Ask, choice: Choice, text: str) -> wire.Act:
 
 DONE = {"confirm": "Confirmed", "approve": "Approved", "reject": "Rejected", "answer": "Answered",
         "settle": "Settled", "retry": "Runs again", "skip": "Skipped", "pause": "Paused",
-        "resume": "Resumed", "abort": "Aborted"}
+        "resume": "Resumed", "abort": "Aborted", "promote": "The watching is skipped",
+        "promote-full": "All further watching is skipped"}
 
 
 async def start(app: OpsdeckApp, procedure: wire.Procedure, params: Mapping[str, Any],

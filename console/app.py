@@ -214,7 +214,7 @@ class OpsdeckApp(Stage):
     def take_run(self, run: wire.RunView) -> None:
         """A newer state of a run, for the view that shows it."""
         view = self.view
-        if view is not None and view.place == "run" and view.argument == run.id:
+        if view is not None and view.run_id == run.id:
             view.take(run)
 
     def _fatal_error(self) -> None:

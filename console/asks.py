@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from console import format
-from console.safety import Stated, stated
+from console.safety import Rolling, Stated, stated
 from engine.api import wire
 from engine.api.backend import Verb
 
@@ -37,7 +37,7 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """One question. `stated` is what must still hold when the answer is carried out."""
+    """One question. `stated` and, of a rollout, `rolling` must still hold when it is carried out."""
 
     title: str
     facts: tuple[Fact, ...]
@@ -47,6 +47,7 @@ class Ask(msgspec.Struct, frozen=True):
     stated: Stated | None = None
     digest: str | None = None
     world: dict[str, Any] | None = None
+    rolling: Rolling | None = None
 
 
 def undo_text(step: wire.StepView) -> str:
@@ -81,6 +82,11 @@ def step_facts(run: wire.RunView, step: wire.StepView, now: float) -> list[Fact]
     reason = run.params.get("reason")
     why = str(reason) if reason else run.title
     return [*facts, ("Why", why)]
+
+
+def is_rollout(run: wire.RunView) -> bool:
+    """Whether a run is a rollout: then there is a screen with its evidence, and an abort rolls back."""
+    return any((step.command or "").startswith("rollout.") for step in run.steps)
 
 
 def target(run: wire.RunView | wire.RunSummary) -> str:
@@ -126,8 +132,8 @@ def _choices(step: wire.StepView, gate: wire.Gate) -> tuple[Choice, ...]:
     return (retry, skip) if step.skippable else (retry,)
 
 
-def abort(run: wire.RunView) -> Ask:
-    """Abort has its plain form on y, so that x, y is all it takes."""
+def abort(run: wire.RunView, *, rolls_back: bool = False) -> Ask:
+    """Abort has its plain form on y, so that x, y is all it takes; of a rollout that rolls back."""
     done = [s for s in run.steps if s.state == "done" and s.effect != "none"]
     undoable = [s for s in done if s.undo]
     current = next((s for s in run.steps if s.state in ("intent", "waiting", "unknown")), None)
@@ -138,6 +144,11 @@ def abort(run: wire.RunView) -> Ask:
                                      "nothing was changed yet, so nothing stays")),
              ("Undo", f"r undoes {', '.join(s.id for s in reversed(undoable))}" if undoable
               else "no step that was done can be undone")]
+    if rolls_back or is_rollout(run):
+        facts[-1] = ("Undo", "start the rollout anew")
+        return Ask(f"Abort run {run.id} and roll back?", tuple(facts),
+                   (Choice("y", "abort; the weights from before come back", "abort", rollback=True),),
+                   run.id)
     choices = [Choice("y", "abort, undo nothing", "abort")]
     if undoable:
         choices.append(Choice("r", "abort and undo", "abort", rollback=True))

@@ -8,7 +8,9 @@ import msgspec
 from textual.binding import Binding, BindingType
 
 EVERYWHERE = "*"
-LISTS = ("fleet", "runbooks", "runs", "run", "approvals", "audit")
+LISTS = ("fleet", "runbooks", "runs", "run", "rollouts", "approvals", "audit")
+PAGED = ("fleet", "runbooks", "runs", "rollouts", "rollout", "approvals", "audit")
+ROLLS = ("rollouts", "rollout")
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -35,32 +37,43 @@ COMMANDS: tuple[Command, ...] = (
     Command("open", ("enter",), "enter", "Open the run", ("runs", "approvals"), "open"),
     Command("open", ("enter",), "enter", "Answer what the run waits for", ("run",), "answer", acts=True),
     Command("open", ("enter",), "enter", "Show the whole event", ("audit",), "details"),
+    Command("open", ("enter",), "enter", "Open the rollout", ("rollouts",), "open"),
     Command("suggest", ("r",), "r", "Runbooks for what fires here",
             ("fleet", "service"), "runbook"),
     Command("span", ("h",), "h", "5 minutes, 1 hour, 24 hours", ("service",),
             "5 min/1 h/24 h"),
-    Command("approve", ("A",), "A", "Approve what waits", ("run", "approvals"), "approve", True),
+    Command("approve", ("A",), "A", "Approve what waits", ("run", "approvals", *ROLLS),
+            "approve", True),
     Command("follow", ("f",), "f", "Follow the output", ("run",), "follow"),
     Command("timeline", ("t",), "t", "Events instead of output", ("run",),
             "timeline"),
+    Command("rollout", ("o",), "o", "The rollout's evidence", ("run",), "evidence"),
+    Command("rollout", ("o",), "o", "The rollout under way here", ("fleet", "service"), "rollout"),
     Command("abort", ("x",), "x", "Abort (then y), read-only too",
             ("run", "fleet", "runs", "approvals"), "abort", True),
     Command("pause", ("p",), "p", "Pause the run, or resume it", ("run",), "pause", True),
+    Command("pause", ("p",), "p", "Pause the rollout, or resume it", ("rollout",), "pause", True),
+    Command("promote", ("P",), "P", "Promote: skip this watching", ("rollout",), "skip watching", True),
+    Command("promote_full", ("F",), "F", "Promote-full: skip them all", ("rollout",), "skip all", True),
+    Command("abort", ("x", "X"), "x", "Abort (then y), read-only too", ROLLS, "abort", True),
+    Command("way_back", ("u",), "u", "Start the way back", ("rollout",), "way back", True),
+    Command("retry", ("R",), "R", "Try again, same parameters", ("rollout",), "try again", True),
+    Command("evidence", ("e",), "e", "Evidence over time, or numbers", ("rollout",), "evidence"),
+    Command("open", ("enter",), "enter", "Its run: steps and output", ("rollout",), "steps"),
+    Command("timeline", ("t",), "t", "Its run's events", ("rollout",)),
     Command("output_up", ("pageup", "ctrl+u"), "PgUp", "Scroll the output up", ("run",)),
     Command("output_down", ("pagedown", "ctrl+d"), "PgDn", "Scroll the output down", ("run",)),
     Command("down", ("j", "down"), "j", "Down", LISTS),
     Command("up", ("k", "up"), "k", "Up", LISTS),
     Command("top", ("g", "home"), "g", "To the first", LISTS),
     Command("bottom", ("G", "end"), "G", "To the last", LISTS),
-    Command("page_down", ("pagedown", "ctrl+f"), "PgDn", "A page down",
-            ("fleet", "runbooks", "runs", "approvals", "audit")),
-    Command("page_up", ("pageup", "ctrl+b"), "PgUp", "A page up",
-            ("fleet", "runbooks", "runs", "approvals", "audit")),
+    Command("page_down", ("pagedown", "ctrl+f"), "PgDn", "A page down", PAGED),
+    Command("page_up", ("pageup", "ctrl+b"), "PgUp", "A page up", PAGED),
     Command("more", ("m",), "m", "Fetch older events", ("audit",), "older"),
     Command("approvals", ("a",), "a", "What waits for a person", hint="approvals"),
     Command("goto", ("colon",), ":", "Go to a view, service or run", hint="go to"),
     Command("filter", ("slash",), "/", "Filter; ! in front inverts",
-            ("fleet", "runbooks", "runs", "approvals", "audit"), "filter"),
+            ("fleet", "runbooks", "runs", "rollouts", "approvals", "audit"), "filter"),
     Command("step_back", ("escape",), "esc", "Back; a message goes first"),
     Command("last", ("minus",), "-", "The view before this one"),
     Command("write_mode", ("w",), "w", "Write mode on or off"),
@@ -75,7 +88,8 @@ COMMANDS: tuple[Command, ...] = (
 PROMPT: tuple[tuple[str, str], ...] = (
     ("fleet", "all services, worst first"), ("service NAME", "one service over time"),
     ("runbooks [TEXT]", "the library, filtered by TEXT"), ("runs", "every run"),
-    ("run ID", "one run"), ("approvals", "what waits for a person"),
+    ("run ID", "one run"), ("rollouts", "what is being rolled out"),
+    ("rollout SERVICE", "one rollout with its evidence"), ("approvals", "what waits for a person"),
     ("audit", "the journal's events"), ("write", "write mode on or off"),
     ("help", "the keys that work here"), ("q", "leave"))
 
@@ -115,7 +129,8 @@ def complete(text: str, context: Context) -> list[str]:
     if not space:
         names = [usage.split()[0] for usage, _ in PROMPT]
         return [name for name in names if name.startswith(word)]
-    choices: Iterable[str] = {"service": context.services, "run": context.runs,
+    choices: Iterable[str] = {"service": context.services, "rollout": context.services,
+                              "run": context.runs,
                               "runbooks": context.procedures}.get(word, ())
     rest = rest.strip()
     starts = [f"{word} {c}" for c in choices if c.startswith(rest)]
@@ -143,12 +158,14 @@ def parse(text: str, context: Context) -> Goto:
         which = "could be " + ", ".join(exact) if exact else "is not a place here"
         return Goto(problem=f":{word} {which}. There are: {', '.join(names)}.")
     place = exact[0]
-    if place == "service" and rest not in context.services:
+    if place == "rollout" and rest.lstrip("#").isdigit():
+        return Goto(place, rest.lstrip("#"))
+    if place in ("service", "rollout") and rest not in context.services:
         near = [name for name in context.services if rest and rest in name]
         if len(near) == 1:
             return Goto(place, near[0])
         return Goto(problem=f"There is no service {rest}." if rest else
-                    "Which service? Type for example :service flights.")
+                    f"Which service? Type for example :{place} flights.")
     if place == "run" and not rest.lstrip("#").isdigit():
         return Goto(problem="Which run? Type its number, for example :run 184.")
     return Goto(place, rest.lstrip("#") if place == "run" else rest)

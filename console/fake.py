@@ -32,6 +32,7 @@ class FakeSource:
         self.acts: list[tuple[str, str, wire.Act]] = []
         self.started: list[wire.StartRun] = []
         self.before_run: Callable[[wire.RunView], None] | None = None
+        self.before_rollout: Callable[[wire.Rollout], None] | None = None
         self._changed = asyncio.Event()
         self._closed = False
 
@@ -71,12 +72,15 @@ class FakeSource:
             await self._changed.wait()
 
     def _find(self, run: str) -> wire.RunView:
-        if self.link.state != "live":
-            raise EngineUnreachable("the engine does not answer", hint="the console keeps trying")
+        self._reach()
         view = self.world.runs.get(run)
         if view is None:
             raise NotFound(f"there is no run {run}", hint="see `:runs`")
         return view
+
+    def _reach(self) -> None:
+        if self.link.state != "live":
+            raise EngineUnreachable("the engine does not answer", hint="the console keeps trying")
 
     async def library(self) -> list[wire.Procedure]:
         return self.world.procedures
@@ -101,6 +105,17 @@ class FakeSource:
         return OutputChunk(run, step, attempt or 1, offset, offset + len(piece),
                            piece.decode("utf-8", "replace"), offset + len(piece) >= len(data))
 
+    async def rollouts(self) -> list[wire.Rollout]:
+        self._reach()
+        return copy.deepcopy(list(self.world.rollouts.values()))
+
+    async def rollout(self, name: str) -> wire.Rollout:
+        self._reach()
+        found = self.world.rollout(name)
+        if self.before_rollout is not None:
+            self.before_rollout(found)
+        return copy.deepcopy(found)
+
     async def timeline(self, run: str) -> list[wire.Event]:
         return [event for event in reversed(self.world.events(60, None)) if event.run == run]
 
@@ -124,7 +139,7 @@ class FakeSource:
     async def act(self, run: str, verb: Verb, act: wire.Act) -> wire.RunView:
         self._find(run)
         self.acts.append((run, verb, act))
-        view = fake_runs.act(self.world.runs, run, verb, act, self.world.at)
+        view = self.world.act(run, verb, act)
         self.push()
         return copy.deepcopy(view)
 

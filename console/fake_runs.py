@@ -198,6 +198,11 @@ def act(views: dict[str, wire.RunView], id: str, verb: str, body: wire.Act, at: 
     if verb in ("pause", "resume"):
         view.state = "paused" if verb == "pause" else "running"
         return view
+    if verb in ("promote", "promote-full"):
+        for s in view.steps:
+            if s.state == "intent" or (verb == "promote-full" and s.id.startswith(("watch", "bake"))):
+                s.state, s.ended, s.by = "done", at, "oncall1"
+        return view
     current = next((s for s in view.steps if s.id == body.step and s.gate is not None), None)
     if current is None or current.gate is None:
         raise Conflict(f"step {body.step} of run {id} waits for nothing now")
@@ -256,3 +261,13 @@ def _procedure(id: str, title: str, alerts: list[str], params: list[wire.Param])
                              "typed", 0, "restores the weights before"),
             wire.StepOutline("watch", "Watch p99 for two minutes", "manual",
                              "Is p99 back under its limit?", "none", "none", 0, None)])
+
+
+def rollout_library() -> list[wire.Procedure]:
+    """The way back from a promotion, and a rollout."""
+    params = [wire.Param("service", "string", True, None, "Service to look after", "^[a-z0-9-]+$"),
+              wire.Param("to", "string", True, None, "The variant that gets the traffic"),
+              wire.Param("reason", "string", False, "", "What it is for; the journal keeps it")]
+    return [_procedure(id, title, [], params) for id, title in (
+        ("rollback-after-promotion", "Go back to the version before a promotion"),
+        ("rollout-flights", "Roll out a new version of flights"))]

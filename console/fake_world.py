@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
-from console import fake_runs
+from console import fake_rollouts, fake_runs
 from engine.api import wire
+from engine.errors import NotFound
 
 START = 1795490047.0  # 2026-11-24 03:14:07Z
 STEP_S = 5.0          # between two points of a trend
@@ -45,6 +46,7 @@ class World:
         self.seq = 1
         self.rows = [self._row(name) for name in NAMES[:services]]
         self.runs = {run.id: run for run in fake_runs.runs(at)}
+        self.rollouts: dict[str, wire.Rollout] = {}
         self.procedures = fake_runs.library()
         self._services = [self._service(row) for row in self.rows]
 
@@ -64,6 +66,7 @@ class World:
         before = self.at
         self.at += seconds
         self.seq += 1
+        fake_rollouts.advance(self.rollouts, self.at, seconds)
         if self.busy:
             for row in self.rows:
                 if int(self.at / STEP_S) > int(before / STEP_S) and row.name != "fraud":
@@ -74,24 +77,27 @@ class World:
     def _service(self, row: Row) -> wire.Service:
         walk = self.random.uniform
         stale = row.name == "fraud"
-        canary = row.name in ("flights", "search-rank")
+        rolled = next((r for r in self.rollouts.values() if r.service == row.name and r.ended is None), None)
+        canary = row.name in ("flights", "search-rank") or rolled is not None
+        share = rolled.weight or 0.0 if rolled else 5.0 if row.name == "flights" else 25.0
         troubled = row.name == "flights"
         rps = row.rps * walk(0.95, 1.05)
         p50, p95, p99 = (row.level * walk(0.95, 1.05) * part for part in (0.42, 0.68, 1.0))
         if troubled:
             p50, p95, p99 = 11.0 * walk(0.9, 1.1), 38.0 * walk(0.9, 1.1), 212.0 * walk(0.95, 1.05)
         ratio = {"flights": 0.021, "pricing": 0.0121}.get(row.name, 0.0) * walk(0.95, 1.05)
-        variants = [self._variant("champion", row.version, 95 if troubled else 75 if canary else 100,
+        variants = [self._variant("champion", row.version, 100 - share if canary else 100,
                                   rps, (p50, p95, min(p99, 38.0) if troubled else p99), {}, stale)]
         if canary:
             errors = {"timeout": 0.9, "model_error": 0.11} if troubled else {}
-            variants.append(self._variant("challenger", row.version + 1, 5 if troubled else 25,
+            variants.append(self._variant("challenger", row.version + 1, share,
                                           rps * 0.05, (p50 * 1.3, p95 * 2, p99), errors, stale))
         elif row.name == "pricing":
             variants[0].errors = {"invalid_input": 3.1, "timeout": 0.6}
         return wire.Service(
             name=row.name, age_s=74.0 if stale else 0.6, alerts=self._alerts(row.name), drift=None,
-            rollout=None, waiting=sum(w.service == row.name for w in self.waiting()),
+            rollout=fake_rollouts.summary(self.rollouts, row.name),
+            waiting=sum(w.service == row.name for w in self.waiting()),
             variants=variants, limits={"p99_ms": 150.0 if troubled else row.level * 2,
                                        "error_ratio": 0.01},
             rps=None if stale else rps, p50_ms=None if stale else p50,
@@ -118,6 +124,32 @@ class World:
                                "errors 1.21 % are over 1 % for 12 min, mostly invalid_input",
                                START - 723, ["error-spike"])]
         return []
+
+    def roll_out(self) -> None:
+        """Let rollouts run, wait and have ended beside the other runs."""
+        for rollout in fake_rollouts.made(self.at):
+            self.rollouts[rollout.run] = rollout
+            self.runs[rollout.run] = fake_rollouts.run_of(rollout)
+            for row in self.rows:
+                if row.name == rollout.service:
+                    row.version = int(rollout.champion_version or 1)
+        self.procedures = [*self.procedures, *fake_runs.rollout_library()]
+        self._services = [self._service(row) for row in self.rows]
+
+    def rollout(self, name: str) -> wire.Rollout:
+        """By a run's id, or a service: the one that runs there, else the last. Raises NotFound."""
+        found = [r for r in self.rollouts.values() if name in (r.run, r.service)]
+        if not found:
+            raise NotFound(f"there is no rollout of {name}", hint="see `:rollouts`")
+        return min(found, key=lambda r: r.ended is not None)
+
+    def act(self, run: str, verb: str, body: wire.Act) -> wire.RunView:
+        view = fake_runs.act(self.runs, run, verb, body, self.at)
+        if run in self.rollouts:
+            fake_rollouts.follow(self.rollouts[run], view)
+            for service in self._services:
+                service.rollout = fake_rollouts.summary(self.rollouts, service.name)
+        return view
 
     def waiting(self) -> list[wire.Waiting]:
         return fake_runs.waiting(self.runs)

@@ -201,6 +201,12 @@ class LiveSource:
                      limit: int) -> OutputChunk:
         return await asyncio.to_thread(self._client.output, run, step, attempt, offset, limit)
 
+    async def rollouts(self) -> list[wire.Rollout]:
+        return await asyncio.to_thread(self._client.rollouts)
+
+    async def rollout(self, name: str) -> wire.Rollout:
+        return await asyncio.to_thread(self._client.rollout, name)
+
     async def timeline(self, run: str) -> list[wire.Event]:
         return await asyncio.to_thread(self._client.timeline, run)
 

@@ -20,7 +20,8 @@ LONGEST = 50
 VIEWS = {"fleet": "fleet:FleetView", "service": "service:ServiceView",
          "runbooks": "runbooks:RunbooksView", "start": "start:StartView", "runs": "runs:RunsView",
          "run": "run:RunScreen", "approvals": "approvals:ApprovalsView",
-         "audit": "audit:AuditView"}
+         "audit": "audit:AuditView", "rollouts": "rollouts:RolloutsView",
+         "rollout": "rollout:RolloutScreen"}
 
 
 def make(place: Place) -> View:

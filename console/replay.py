@@ -1,7 +1,7 @@
 """The replay source: what a console saw, kept in a file and shown again at its own pace.
 
-A recording holds one JSON object a line: {"after": seconds, "kind": snapshot | run | library |
-events, "data": …}. It is made and shown with
+A recording holds one JSON object a line: {"after": seconds, "kind": snapshot | run | rollout
+| library | events, "data": …}. It is made and shown with
 
     python -m console.replay record SOCKET FILE --seconds 300
     python -m console.replay show FILE --speed 10
@@ -25,7 +25,7 @@ from engine.api.backend import OutputChunk, Verb
 from engine.errors import NotFound, NotPermitted, OpsdeckError, UsageError
 
 EVENTS = 500
-TYPES: dict[str, Any] = {"snapshot": wire.Snapshot, "run": wire.RunView,
+TYPES: dict[str, Any] = {"snapshot": wire.Snapshot, "run": wire.RunView, "rollout": wire.Rollout,
                          "library": list[wire.Procedure], "events": list[wire.Event]}
 
 
@@ -33,7 +33,7 @@ class Entry(msgspec.Struct):
     """One line of a recording."""
 
     after: float
-    kind: Literal["snapshot", "run", "library", "events"]
+    kind: Literal["snapshot", "run", "rollout", "library", "events"]
     data: msgspec.Raw
 
     def value(self) -> Any:
@@ -68,6 +68,7 @@ class ReplaySource:
         self._clock = clock
         self._ended = asyncio.Event()
         self._runs: dict[str, wire.RunView] = {}
+        self._rollouts: dict[str, wire.Rollout] = {}
         self._library: list[wire.Procedure] = []
         self._events: list[wire.Event] = []
         for entry in entries:
@@ -87,6 +88,9 @@ class ReplaySource:
             if entry.kind == "run":
                 run = entry.value()
                 self._runs[run.id] = run
+            if entry.kind == "rollout":
+                rollout = entry.value()
+                self._rollouts[rollout.run] = rollout
             if entry.kind != "snapshot":
                 continue
             wait = entry.after / self._speed - (self._clock() - began)
@@ -131,6 +135,15 @@ class ReplaySource:
                      limit: int) -> OutputChunk:
         return OutputChunk(run, step, attempt or 1, offset, offset, "", True)
 
+    async def rollouts(self) -> list[wire.Rollout]:
+        return list(self._rollouts.values())
+
+    async def rollout(self, name: str) -> wire.Rollout:
+        found = [r for r in self._rollouts.values() if name in (r.run, r.service)]
+        if not found:
+            raise NotFound(f"no rollout of {name} is in the recording yet")
+        return found[-1]
+
     async def timeline(self, run: str) -> list[wire.Event]:
         return [event for event in reversed(self._events) if event.run == run]
 
@@ -174,6 +187,9 @@ async def record(source: Source, file: TextIO, seconds: float) -> int:
                     if revisions.get(run.id) != run.revision:
                         revisions[run.id] = run.revision
                         write("run", run)
+                for service in tick.snapshot.services:
+                    if service.rollout is not None:
+                        write("rollout", await source.rollout(service.name))
             if source.clock() - began >= seconds:
                 break
         write("events", await source.events(EVENTS, None))

@@ -130,7 +130,7 @@ def next_action(run: wire.RunView | None, step: wire.StepView | None, state: Sta
     if gate is not None and step is not None:
         return _gate(run, step, gate, state)
     if run.state == "paused":
-        return _guard("Paused: no further step starts. p resumes it.", "resume", state)
+        return guard("Paused: no further step starts. p resumes it.", "resume", state)
     running = next((s for s in run.steps if s.state == "intent"), None)
     if running is not None:
         for_s = format.duration(state.now - running.started) if running.started else "a moment"
@@ -164,7 +164,7 @@ def _gate(run: wire.RunView, step: wire.StepView, gate: wire.Gate, state: State)
         text = f"Step {step.id} needs {format.plural(missing, 'more approval')}."
         if mine is not None and not mine.may:
             return f"{text} Yours does not count here. {gate.prompt}", "text"
-        return _guard(f"{text} Press A (or enter), read, then y approves or r rejects.", "approve",
+        return guard(f"{text} Press A (or enter), read, then y approves or r rejects.", "approve",
                       state)
     texts = {
         "confirm": ("confirm", f"Press enter, read, then y runs step {step.id}."),
@@ -175,10 +175,10 @@ def _gate(run: wire.RunView, step: wire.StepView, gate: wire.Gate, state: State)
         "failed": ("retry", f"Step {step.id} failed. Press enter, then r runs it again"
                             + (" or s skips it." if step.skippable else "."))}
     verb, text = texts[gate.kind]
-    return _guard(text, verb, state)
+    return guard(text, verb, state)
 
 
-def _guard(text: str, verb: str, state: State) -> tuple[str, str]:
+def guard(text: str, verb: str, state: State) -> tuple[str, str]:
     """The sentence, or what stands in its way at the moment."""
     refused = safety.refusal(verb, state)
     if refused is None:

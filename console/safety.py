@@ -37,7 +37,8 @@ def refusal(verb: str, state: State) -> str | None:
 def _participle(verb: str) -> str:
     return {"confirm": "confirmed", "approve": "approved", "reject": "rejected",
             "answer": "answered", "settle": "settled", "retry": "retried", "skip": "skipped",
-            "pause": "paused", "resume": "resumed", "start": "started"}.get(verb, "done")
+            "pause": "paused", "resume": "resumed", "start": "started", "promote": "promoted",
+            "promote-full": "promoted"}.get(verb, "done")
 
 
 class Stated(msgspec.Struct, frozen=True):
@@ -88,3 +89,47 @@ def changed(before: Stated, run: wire.RunView) -> str | None:
 
 def _world(state: dict[str, Any] | None) -> str:
     return ", ".join(f"{key}={value}" for key, value in sorted((state or {}).items())) or "unknown"
+
+
+class Rolling(msgspec.Struct, frozen=True):
+    """What a dialog said of a rollout. Counts and evidence grow each second and void nothing."""
+
+    state: str
+    step: str | None
+    weight: float | None
+    verdict: str
+
+
+def rolling(rollout: wire.Rollout) -> Rolling:
+    return Rolling(rollout.state, rollout.step, rollout.weight, rollout.verdict)
+
+
+def moved(before: Rolling, rollout: wire.Rollout) -> str | None:
+    """What of a rollout is not as the dialog said any more, as a sentence; None if all still holds."""
+    now = rolling(rollout)
+    if now.verdict != before.verdict:
+        return f"The verdict was {before.verdict} and is now {now.verdict}: {rollout.sentence.rstrip('.')}."
+    if now.state != before.state:
+        return f"The rollout was {before.state} and is now {now.state.replace('_', ' ')}."
+    if now.weight != before.weight:
+        return f"The canary got {_share(before.weight)} and gets {_share(now.weight)} now."
+    if now.step != before.step:
+        return f"The rollout was at step {before.step} and is now at {now.step}."
+    return None
+
+
+def _share(weight: float | None) -> str:
+    return "an unknown share" if weight is None else f"{weight:g} %"
+
+
+def unwatched(verb: str, rollout: wire.Rollout) -> str | None:
+    """Why a rollout may not be taken further now, as a sentence; None if it may, and for any other verb."""
+    if verb not in ("approve", "confirm", "promote", "promote-full"):
+        return None
+    if not rollout.watching:
+        why = "Nobody watches this rollout at the moment"
+    elif rollout.weight is None:
+        why = "The router does not say what the canary gets"
+    else:
+        return None
+    return f"{why}, so nothing is {_participle(verb)} on it. Abort still works (x, then y)."

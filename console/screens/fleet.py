@@ -20,6 +20,7 @@ from engine.api import wire
 
 TREND_S = 300.0
 LASTING = re.compile(r" for (\d\S* (d|h|min|s|ms) ?)+(?=,|$)")
+FOLDED = 12  # cells of STATE, which names the rollout too where there is no column for it
 COLUMNS = (
     Column("name", "SERVICE", 11, 13, grow=24),
     Column("version", "VERSION", 7, 5, grow=11),
@@ -29,17 +30,44 @@ COLUMNS = (
     Column("p95", "P95ms", 5, 8, grow=7, right=True),
     Column("p99", "P99ms", 6, 2, grow=7, right=True),
     Column("spark", "5 min", 8, 4, grow=12),
-    Column("errors", "ERR% ", 6, 2, right=True),
-    Column("state", "STATE", 11, 3),
-    Column("rollout", "ROLLOUT", 10, 10),
+    Column("errors", "ERR% ", 5, 2, right=True),
+    Column("state", "STATE", FOLDED, 3),
+    Column("rollout", "ROLLOUT", 12, 9),
     Column("drift", "DRIFT", 6, 11),
     Column("run", "OPEN RUN", 16, 12),
-    Column("types", "ERRORS/s BY TYPE", 18, 9, grow=40),
+    Column("types", "ERRORS/s BY TYPE", 18, 10, grow=40),
 )
 
 
+def rolls(rollout: dict[str, Any] | None) -> tuple[str, str, str]:
+    """The canary's weight, what its rollout does, and the role: ("5%", "wait", "ask"); "" without one."""
+    if not rollout:
+        return "", "", "dim"
+    share = rollout.get("weight")
+    weight = f"{share:g}%" if isinstance(share, int | float) else "?%"
+    if rollout.get("verdict") == "bad":
+        return "", "rolling back", "bad"
+    if rollout.get("waits"):
+        return weight, "wait", "ask"
+    if rollout.get("state") == "paused":
+        return weight, "paused", "warn"
+    return weight, f"{rollout.get('step', 0)}/{rollout.get('steps', 0)}", "text"
+
+
+def folded(word: Cell, rollout: dict[str, Any] | None) -> Cell:
+    """State and rollout in one cell: what is wrong comes first, `well` gives way to the rollout."""
+    weight, does, role = rolls(rollout)
+    if not does:
+        return word
+    whole = f"{weight} {does}".strip()
+    if word[0] == "well" or word[0].endswith(("waits", "wait")):
+        return whole, role
+    texts = [f"{word[0]} {whole}", f"{word[0]} {does}", f"{word[0]} {weight}"]
+    return next((text for text in texts if len(text) <= FOLDED and text.strip() == text), word[0]), word[1]
+
+
 def short(state: dict[str, Any] | None) -> str:
-    """The word for a drift or a rollout: its `short` or `state`, "-" without one."""
+    """The word for a drift: its `short` or `state`, "-" without one."""
     return str((state or {}).get("short") or (state or {}).get("state") or format.UNKNOWN)
 
 
@@ -84,8 +112,12 @@ def open_run(runs: Iterable[wire.RunSummary], service: str) -> str:
     return f"{found[0].id} {found[0].state}{more}"
 
 
-def row(service: wire.Service, glyphs: Glyphs, at: float, spark_width: int, run: str) -> Row:
-    """One line of the table. Numbers that are not known are "-", and a limit exceeded is marked `!`."""
+def row(service: wire.Service, glyphs: Glyphs, at: float, spark_width: int, run: str, *,
+        apart: bool = True) -> Row:
+    """One line of the table. Numbers that are not known are "-", and a limit exceeded is marked `!`.
+
+    `apart`: whether the rollout has a column of its own.
+    """
     glyph, word = mark(service, glyphs)
     stale = severity(service) == STALE
     role = "stale" if stale else "text"
@@ -98,6 +130,7 @@ def row(service: wire.Service, glyphs: Glyphs, at: float, spark_width: int, run:
     hot = over(service.p99_ms, limits.get("p99_ms"))
     if service.waiting and not service.alerts and not stale:
         word = (f"{service.waiting} waits" if service.waiting == 1 else f"{service.waiting} wait", "ask")
+    weight, does, rollout_role = rolls(service.rollout)
     types = "  ".join(f"{kind} {format.rate(count)}" for kind, count in errors_by_type(service))
     return Row(service.name, glyph, {
         "name": (service.name, role),
@@ -110,9 +143,9 @@ def row(service: wire.Service, glyphs: Glyphs, at: float, spark_width: int, run:
         "spark": (spark, "over" if hot else "spark"),
         "errors": _limited(format.percent(service.error_ratio), service.error_ratio,
                            limits.get("error_ratio"), role),
-        "state": word,
+        "state": word if apart else folded(word, service.rollout),
         "drift": (short(service.drift), role if service.drift else "dim"),
-        "rollout": (short(service.rollout), role if service.rollout else "dim"),
+        "rollout": (f"{weight} {does}".strip() or format.UNKNOWN, rollout_role),
         "run": (run, "dim" if run == format.UNKNOWN else "text"),
         "types": (types or format.UNKNOWN, "text" if types else "dim"),
     })
@@ -176,8 +209,9 @@ class FleetView(View):
         state = deck.state
         services = self.order.sort(state.services, idle_s=deck.idle_s)
         at = state.snapshot.at if state.snapshot else 0.0
-        width = table.width_of("spark")
-        table.set_rows([row(s, deck.glyphs, at, width, open_run(state.runs, s.name)) for s in services
+        width, apart = table.width_of("spark"), table.width_of("rollout") > 0
+        table.set_rows([row(s, deck.glyphs, at, width, open_run(state.runs, s.name), apart=apart)
+                        for s in services
                         if matches(self.filter, s.name, mark(s, deck.glyphs)[1][0],
                                    *(a.title for a in s.alerts))])
         self.query_one("#advice", Lines).show([self._advice()])
@@ -195,6 +229,13 @@ class FleetView(View):
     def action_open(self) -> None:
         if selected := self.table().selected:
             self.deck.go("service", selected)
+
+    def hints(self) -> list[tuple[str, str]]:
+        selected = self.table().selected or "" if self.is_mounted else ""
+        return [pair for pair in super().hints() if pair[0] != "o" or self.rolls(selected)]
+
+    def action_rollout(self) -> None:
+        self.show_rollout(self.table().selected or "")
 
     def action_suggest(self) -> None:
         self.deck.suggest(self.table().selected or "")

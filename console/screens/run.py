@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from textual.widget import Widget
 
-from console import acting, commands, format, run_text
+from console import acting, asks, commands, format, run_text
 from console.commands import bindings
 from console.screens.view import View
 from console.source import Link
@@ -25,17 +25,18 @@ QUIET_S = 0.1  # output is drawn at most ten times a second
 
 
 class RunScreen(View):
-    """Follows one run. Leaving it leaves the run as it is."""
+    """Follows one run, the argument, after a / `timeline`. Leaving it leaves the run as it is."""
 
     place: ClassVar[str] = "run"
     BINDINGS = bindings("run")
 
     def __init__(self, argument: str = "") -> None:
         super().__init__(argument)
+        self.id_of, _, also = argument.partition("/")
         self.run: wire.RunView | None = None
         self.transcripts: dict[tuple[str, int], Transcript] = {}
         self.following = True
-        self.showing_timeline = False
+        self.showing_timeline = also == "timeline"
         self.events: list[wire.Event] = []
         self.problem: str | None = None
         self.missing = False
@@ -44,10 +45,14 @@ class RunScreen(View):
         self._due = False
         self._following_run: asyncio.Task[None] | None = None
 
+    @property
+    def run_id(self) -> str | None:
+        return self.id_of
+
     def crumbs(self) -> list[str]:
         run = self.run
         if run is None:
-            return ["Runs", f"#{self.argument}"]
+            return ["Runs", f"#{self.id_of}"]
         dry = " dry run" if run.dry_run else ""
         service = f" {run.service}" if run.service else ""
         return ["Runs", f"{run.procedure} #{run.id}{service}{dry}"]
@@ -66,6 +71,8 @@ class RunScreen(View):
 
     def on_mount(self) -> None:
         self._following_run = self.deck.begin(self._follow())
+        if self.showing_timeline:
+            self.deck.begin(self._read_timeline())
 
     def on_unmount(self) -> None:
         """Leaving the run ends what follows it, not the run."""
@@ -74,7 +81,7 @@ class RunScreen(View):
 
     async def _follow(self) -> None:
         try:
-            async for item in self.deck.source.follow(self.argument):
+            async for item in self.deck.source.follow(self.id_of):
                 if isinstance(item, wire.RunView):
                     self.take(item)
                 elif isinstance(item, OutputChunk):
@@ -212,6 +219,7 @@ class RunScreen(View):
                  "A": "approve" if kind == "approval" and fresh else "",
                  "enter": "" if kind in (None, "approval") or not fresh else "answer",
                  "p": "" if ended or not fresh else "resume" if run and run.state == "paused" else "pause",
+                 "o": "evidence" if run is not None and asks.is_rollout(run) else "",
                  "x": "" if ended or self.missing else "abort"}
         own = [(c.show, words.get(c.show, c.hint)) for c in commands.own(self.place) if c.hint]
         everywhere = [pair for pair in super().hints() if pair[0] not in words]
@@ -244,7 +252,7 @@ class RunScreen(View):
 
     def action_abort(self) -> None:
         if self.run is None or self.run.state in run_text.OPEN:
-            self.deck.abort_of([self.argument], f"run {self.argument}") if self.run is None else \
+            self.deck.abort_of([self.id_of], f"run {self.id_of}") if self.run is None else \
                 acting.abort_run(self.deck, self.run)
         else:
             self.deck.say(f"Run {self.run.id} has ended; there is nothing to abort.", passing=True)
@@ -254,6 +262,14 @@ class RunScreen(View):
             acting.pause(self.deck, self.run)
         else:
             self.deck.say("The run has ended; there is nothing to pause.", passing=True)
+
+    def action_rollout(self) -> None:
+        if self.run is not None and asks.is_rollout(self.run):
+            known = [place for place in self.deck.trail.places
+                     if place in (("rollout", self.run.id), ("rollout", self.run.service))]
+            self.deck.go(*(known[-1] if known else ("rollout", self.run.id)))
+        else:
+            self.deck.say("This run is no rollout.", passing=True)
 
     def action_follow(self) -> None:
         self.following = True
@@ -280,7 +296,7 @@ class RunScreen(View):
 
     async def _read_timeline(self) -> None:
         try:
-            self.events = await self.deck.source.timeline(self.argument)
+            self.events = await self.deck.source.timeline(self.id_of)
         except OpsdeckError as error:
             self.deck.complain(error)
             return

@@ -40,7 +40,8 @@ class ServiceView(View):
 
     def hints(self) -> list[tuple[str, str]]:
         names = [f"[{s.name}]" if s is self.stretch else s.name for s in service_text.SPANS]
-        return [(key, " ".join(names) if key == "h" else word) for key, word in super().hints()]
+        return [(key, " ".join(names) if key == "h" else word) for key, word in super().hints()
+                if key != "o" or self.rolls(self.argument)]
 
     def body(self) -> Iterable[Widget]:
         yield Lines(id="advice")
@@ -87,6 +88,9 @@ class ServiceView(View):
         self.number = (self.number + 1) % len(service_text.SPANS)
         self.series, self._read_at = None, None
         self.renew()
+
+    def action_rollout(self) -> None:
+        self.show_rollout(self.argument)
 
     def action_suggest(self) -> None:
         self.deck.suggest(self.argument)

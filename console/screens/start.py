@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -20,21 +21,22 @@ LABEL = 14
 
 
 class StartView(View):
-    """The argument is the procedure's id, and after a blank the service to fill in."""
+    """The argument is the procedure's id, then what to fill in: a service, or NAME=VALUE as a shell
+    would quote it."""
 
     place: ClassVar[str] = "start"
 
     def __init__(self, argument: str = "") -> None:
         super().__init__(argument)
-        self.service = argument.partition(" ")[2]
+        self.name_of, *rest = shlex.split(argument) or [""]
+        self.given: dict[str, str] = {}
+        for part in rest:
+            name, equals, value = part.partition("=")
+            self.given[name if equals else "service"] = value if equals else part
         self.procedure: wire.Procedure | None = None
         self.form = Form([])
         self.tried = False
         self.problem = "Reading the procedure."
-
-    @property
-    def name_of(self) -> str:
-        return self.argument.partition(" ")[0]
 
     def crumbs(self) -> list[str]:
         return ["Runbooks", f"start {self.name_of}"]
@@ -57,8 +59,7 @@ class StartView(View):
             self.procedure = next((p for p in found if p.id == self.name_of), None)
             self.problem = "" if self.procedure else f"There is no procedure {self.name_of}."
             if self.procedure is not None:
-                given = {"service": self.service} if self.service else {}
-                self.form = Form(self.procedure.params, given)
+                self.form = Form(self.procedure.params, self.given)
         if self.is_attached:
             self.renew()
 

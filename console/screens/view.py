@@ -54,6 +54,11 @@ class View(Screen[None], inherit_bindings=False):
     def hints(self) -> list[tuple[str, str]]:
         return commands.hints(self.place)
 
+    @property
+    def run_id(self) -> str | None:
+        """The run that is shown, if it is one."""
+        return None
+
     def take(self, run: wire.RunView) -> None:
         """A newer state of a run: of interest to the view of that run alone."""
 
@@ -153,6 +158,19 @@ class View(Screen[None], inherit_bindings=False):
     def selection_moved(self) -> None:
         """What follows the selection is drawn anew; the list has drawn itself."""
         self.update()
+
+    def show_rollout(self, service: str) -> None:
+        """Go to the rollout that runs on a service."""
+        found = self.deck.state.service(service)
+        if found is not None and found.rollout:
+            self.deck.go("rollout", service)
+        else:
+            self.deck.say(f"No rollout runs on {service}; :rollouts has those that have ended.", passing=True)
+
+    def rolls(self, service: str) -> bool:
+        """Whether a rollout runs on a service: only then is `o` worth a hint."""
+        found = self.deck.state.service(service)
+        return found is not None and bool(found.rollout)
 
     def action_filter(self) -> None:
         self._ask("/", self.filter)

@@ -83,8 +83,11 @@ class Canvas:
 
 
 def plot(curves: Sequence[Curve], width: int, height: int, top: float, *, limit: float | None,
-         braille: bool, axis: str) -> list[Line]:
-    """`height` lines of `width` cells: an axis with the top, the middle and zero, and the curves."""
+         braille: bool, axis: str, at_limit: str = "") -> list[Line]:
+    """`height` lines of `width` cells: an axis with the top, the middle and zero, and the curves.
+
+    With `at_limit` the axis names the limit by it, where it lies, in the place of top and middle.
+    """
     inner = max(1, width - GUTTER - 1)
     canvas = Canvas(inner, height, braille=braille)
     if limit is not None and limit <= top:
@@ -92,7 +95,10 @@ def plot(curves: Sequence[Curve], width: int, height: int, top: float, *, limit:
     for curve in curves:
         canvas.draw(curve, top)
     labels = {0: format.plain(top), height - 1: "0"}
-    if height > 4:
+    if at_limit and limit is not None and limit <= top:
+        level = round(limit / top * (canvas.rows - 1))
+        labels = {(canvas.rows - 1 - level) // (4 if braille else 1): at_limit, height - 1: "0"}
+    elif height > 4:
         labels[(height - 1) // 2] = format.plain(top * (1 - ((height - 1) // 2) / (height - 1)))
     return [((format.right(labels.get(row, "")[:GUTTER], GUTTER), "dim"), (axis, "dim"),
              *canvas.rows_of(row)) for row in range(height)]

@@ -21,6 +21,7 @@ from console.app import OpsdeckApp
 from console.fake import FakeSource
 from console.fake_world import World
 from console.source import Link, Source
+from engine.api import wire
 
 FIXED = 1000.0
 DEADLINE_S = 20.0
@@ -30,7 +31,8 @@ STILL = 8  # looks, 5 ms apart
 @dataclass(frozen=True)
 class Scene:
     """`keys` are pressed one after the other; `prepare` may change the source before anything is
-    shown, `later` once the first picture stands. `picture`: whether screenshots/ shows it."""
+    shown, `later` once the first picture stands, `last` after the keys. `picture`: whether screenshots/
+    shows it."""
 
     name: str
     keys: tuple[str, ...] = ()
@@ -38,6 +40,7 @@ class Scene:
     write: bool = False
     prepare: Callable[[FakeSource], None] | None = None
     later: Callable[[FakeSource], None] | None = None
+    last: Callable[[FakeSource], None] | None = None
     picture: bool = True
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -74,6 +77,30 @@ def _calm(source: FakeSource) -> None:
     world.advance(0.0)
 
 
+def _rolling(source: FakeSource) -> None:
+    source.world.roll_out()
+
+
+def rollout(run: str, change: Callable[[wire.Rollout], None] | None = None) -> Callable[[FakeSource], None]:
+    """A world with rollouts, of which one is changed before anything is shown."""
+    def prepare(source: FakeSource) -> None:
+        source.world.roll_out()
+        if change is not None:
+            change(source.world.rollouts[run])
+    return prepare
+
+
+def _crossing(one: wire.Rollout) -> None:
+    """The moment between the verdict and the rollback."""
+    one.verdict, one.sentence = "bad", "the canary times out about 11 times as often as the champion"
+    metric = one.metrics[1]
+    metric.ln_e, metric.history = 6.9, [*metric.history[1:], 6.9]
+
+
+def _unwatched(one: wire.Rollout) -> None:
+    one.watching, one.lease_s = False, 12.0
+
+
 SCENES = (
     Scene("fleet"),
     Scene("fleet-calm", prepare=_calm, picture=False),
@@ -97,6 +124,24 @@ SCENES = (
     Scene("run-abort", ("x",), run="184", picture=False),
     Scene("run-timeline", ("t",), run="184", picture=False),
     Scene("run-done", run="176", picture=False),
+    Scene("fleet-rollouts", prepare=_rolling),
+    Scene("rollouts", (*typed(":rollouts"), "enter"), prepare=_rolling),
+    Scene("rollout-healthy", typed(":rollout search-rank\r"), write=True, prepare=_rolling),
+    Scene("rollout-failing", typed(":rollout flights\r"), prepare=_rolling),
+    Scene("rollout-running", typed(":rollout recommend\r"), write=True, prepare=_rolling, picture=False),
+    Scene("rollout-crossing", typed(":rollout 169\r"), write=True, prepare=rollout("169", _crossing),
+          picture=False),
+    Scene("rollout-unwatched", typed(":rollout 171\r"), write=True, prepare=rollout("171", _unwatched),
+          picture=False),
+    Scene("rollout-paused", typed(":rollout spam\r"), write=True, prepare=_rolling, picture=False),
+    Scene("rollout-done", typed(":rollout pricing\r"), prepare=_rolling, picture=False),
+    Scene("rollout-evidence", typed(":rollout flights\re"), prepare=_rolling),
+    Scene("rollout-approve", typed(":rollout search-rank\rA"), write=True, prepare=_rolling),
+    Scene("rollout-promote-full", typed(":rollout recommend\rF"), write=True, prepare=_rolling),
+    Scene("rollout-abort", typed(":rollout recommend\rx"), prepare=_rolling, picture=False),
+    Scene("rollout-away", typed(":rollout search-rank\r"), write=True, prepare=_rolling, last=_away,
+          picture=False),
+    Scene("rollout-run", typed(":run 171\r"), write=True, prepare=_rolling, picture=False),
     Scene("approvals", ("a",)),
     Scene("audit", (*typed(":audit"), "enter", "j", "j", "enter")),
     Scene("help", ("question_mark",)),
@@ -150,6 +195,11 @@ async def opened(scene: Scene, size: tuple[int, int], *, source: Source | None =
             source.push()
         await press(app, *scene.keys)
         await steady(pilot, app)
+        if scene.last is not None and isinstance(source, FakeSource):
+            scene.last(source)
+            source.push()
+            await until(pilot, lambda: app.state.link == source.link, "the last tick")
+            await steady(pilot, app)
         yield app, pilot
 
 

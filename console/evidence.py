@@ -1,0 +1,210 @@
+"""The evidence of a rollout as lines: each metric's ln E growing towards its line, and its plots. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from console import format
+from console.glyphs import Glyphs
+from console.service_text import beside, squeeze
+from console.widgets.lines import BLANK, Line, Span, line
+from console.widgets.plot import GUTTER, Curve, plot
+from engine.api import wire
+
+WIDE = 140
+NEAR = 0.8        # of the way to the line from which a metric is marked
+NAME, LN = 16, 5
+SIDES = {False: (15, 15), True: (26, 26)}   # cells for champion and canary
+SPARK = 24
+LABEL = 9
+BUDGETED = 12  # cells of the bar of what is not worse
+
+
+def way(value: float, line: float | None) -> float:
+    """How far evidence has come to its line, 0 to 1; 0 where there is no line."""
+    return max(0.0, min(1.0, value / line)) if line else 0.0
+
+
+def count(number: int) -> str:
+    """`940`, `1840`, `35k`, `1.2M`: at most four cells below a thousand million."""
+    if number < 10_000:
+        return str(number)
+    if number < 999_500:
+        return f"{number / 1e3:.0f}k"
+    return f"{number / 1e6:.1f}M" if number < 9_950_000 else f"{number / 1e6:.0f}M"
+
+
+def bar(share: float, cells: int, glyphs: Glyphs, role: str) -> list[Span]:
+    """A bar of `cells` between two edges, full only when `share` has reached 1."""
+    filled = cells if share >= 1 else min(cells - 1, round(share * cells))
+    return [(glyphs.axis, "dim"), (glyphs.bar * filled, role), (glyphs.bar_rest * (cells - filled), "dim"),
+            (glyphs.axis, "dim")]
+
+
+def side(metric: wire.RolloutMetric, which: int, *, wide: bool) -> str:
+    """What one side had: its value where there is one, else how many of how many and the share."""
+    n, y = (metric.baseline, metric.canary)[which]
+    if not n:
+        return "none"
+    share = format.percent(y / n) if n else format.UNKNOWN
+    counts = f"{y:,} of {n:,}" if wide else f"{count(y)}/{count(n)}"
+    if metric.values is not None:
+        value = metric.values[which]
+        return f"{value}  {counts}" if wide else value
+    return f"{counts}{' = ' if wide else ' '}{share}{' ' if wide else ''}%"
+
+
+def role_of(share: float) -> str:
+    return "bad" if share >= 1 else "warn" if share >= NEAR else "text"
+
+
+def head(width: int) -> Line:
+    wide = width >= WIDE
+    champion, canary = SIDES[wide]
+    room = _bar_room(width)
+    parts = [f"   {format.left('IS IT WORSE?', NAME)} {format.right('ln E', LN)} "
+             f"{format.left('rolled back when full', room + 8)} {format.right('CHAMPION', champion)} "
+             f"{format.right('CANARY', canary)}"]
+    if wide:
+        parts.append(f"  {format.left('ln E OVER TIME', SPARK)} {format.right('NOT WORSE', 12)}")
+    return line(("".join(parts), "head"))
+
+
+def _bar_room(width: int) -> int:
+    wide = width >= WIDE
+    used = 3 + NAME + 1 + LN + 1 + 2 + 1 + 5 + 1 + sum(SIDES[wide]) + 1
+    if wide:
+        used += 2 + SPARK + 1 + 12
+    return max(8, width - used - 1)
+
+
+def row(metric: wire.RolloutMetric, width: int, glyphs: Glyphs) -> Line:
+    """One metric. Its mark and its percentage say how far it is; `only shown` that it decides nothing."""
+    wide = width >= WIDE
+    champion, canary = SIDES[wide]
+    share = way(metric.ln_e, metric.line)
+    crossed, role = share >= 1, role_of(share)
+    if not metric.critical or metric.line is None:
+        share, crossed, role = 0.0, False, "dim"
+    mark = glyphs.steps["failed"] if crossed else "!" if role == "warn" else " "
+    room = _bar_room(width)
+    spans: list[Span] = [(f" {mark} ", role), (format.left(metric.title, NAME),
+                                               "strong" if role in ("bad", "warn") else "text"),
+                         (f" {metric.ln_e:{LN}.1f} ", role)]
+    if metric.critical and metric.line is not None:
+        spans += [*bar(share, room, glyphs, role), (f" {format.right(f'{100 * share:.0f} %', 5)}", role)]
+    else:
+        spans.append((format.left(" only shown, decides nothing" if room > 26 else " only shown",
+                                  room + 8), "dim"))
+    spans += [(f" {format.right(side(metric, 0, wide=wide), champion)}", "dim"),
+              (f" {format.right(side(metric, 1, wide=wide), canary)}", role if crossed else "text")]
+    if wide:
+        top = metric.line or max([1.0, *metric.history])
+        values = [max(0.0, v) for v in metric.history]
+        spark = format.spark(squeeze(values, SPARK), glyphs.spark, top)
+        good = "" if metric.ln_good is None or metric.good_line is None else \
+            f"{metric.ln_good:.1f} of {metric.good_line:.1f}"
+        if good and metric.ln_good is not None and metric.ln_good >= (metric.good_line or 0.0):
+            good = f"{glyphs.steps['done']} {good}"
+        spans += [("  " + format.left(spark, SPARK), "spark" if role == "text" else role),
+                  (f" {format.right(good, 12)}", "text")]
+    return tuple(spans)
+
+
+def together(rollout: wire.Rollout, width: int, glyphs: Glyphs) -> Line:
+    """The mean of all the evidence against its own line."""
+    share = way(rollout.ln_e_all, rollout.threshold)
+    role = role_of(share)
+    mark = glyphs.steps["failed"] if share >= 1 else "!" if role == "warn" else " "
+    return line((f" {mark} ", role), (format.left("all together", NAME), "text"),
+                (f" {rollout.ln_e_all:{LN}.1f} ", role), *bar(share, _bar_room(width), glyphs, role),
+                (f" {format.right(f'{100 * share:.0f} %', 5)}", role))
+
+
+def nearest(rollout: wire.Rollout) -> list[wire.RolloutMetric]:
+    """The metrics by how near they are to rolling it back, the nearest first."""
+    return sorted(rollout.metrics, key=lambda m: (not (m.critical and m.line), -way(m.ln_e, m.line), -m.ln_e))
+
+
+def kept(rollout: wire.Rollout, room: int) -> list[wire.RolloutMetric]:
+    """The metrics that fit in `room` rows: the nearest to their line, in the engine's order."""
+    if len(rollout.metrics) <= room:
+        return rollout.metrics
+    chosen = [m.name for m in nearest(rollout)[:max(0, room)]]
+    return [m for m in rollout.metrics if m.name in chosen]
+
+
+def not_worse(rollout: wire.Rollout, glyphs: Glyphs, width: int) -> Line:
+    """How far the evidence has come that the canary is not worse: the metric that is furthest back."""
+    asked = [m for m in rollout.metrics if m.good_line and m.ln_good is not None]
+    label: Span = (f" {format.left('NOT WORSE', LABEL)} ", "head")
+    if not asked:
+        return line(label, ("this plan does not ask for evidence of it", "dim"))
+    last = min(asked, key=lambda m: way(m.ln_good or 0.0, m.good_line))
+    share = way(last.ln_good or 0.0, last.good_line)
+    if share >= 1:
+        return line(label, (f"{glyphs.steps['done']} shown for {format.plural(len(asked), 'metric')} of "
+                            f"{len(asked)}", "ok"))
+    there = sum((m.ln_good or 0.0) >= (m.good_line or 0.0) for m in asked)
+    long = f", about {format.age(rollout.wait_s)} more" \
+        if rollout.wait_s is not None and not rollout.missing and rollout.ended is None else ""
+    text = f" {100 * share:.0f} %{long}"
+    room = width - LABEL - 3 - BUDGETED - 2
+    for more in (f": {last.title} {last.ln_good:.1f} of {last.good_line:.1f}",
+                 f"; {there} of {len(asked)} metrics are there" if len(asked) > 1 else ""):
+        text += more if len(text) + len(more) <= room else ""
+    return line(label, *bar(share, BUDGETED, glyphs, "text"), (format.clip(text, room), "text"))
+
+
+def budget(rollout: wire.Rollout, glyphs: Glyphs, width: int) -> Line:
+    """What is left of the requests that may fail at the canary, and of those it may get."""
+    spans: list[Span] = [(f" {format.left('BUDGET', LABEL)} ", "head")]
+    cells = 16 if width >= WIDE else 6
+    for number, (name, used, limit) in enumerate((("bad", rollout.bad, rollout.bad_limit),
+                                                  ("exposed", rollout.exposed, rollout.exposed_limit))):
+        gap = "   " if number else ""
+        if limit is None:
+            spans.append((f"{gap}{name} {used:,}, no limit", "text"))
+            continue
+        share = way(float(used), float(limit))
+        role = role_of(share)
+        spent = ", spent" if share >= 1 else ""
+        spans += [(f"{gap}{name} {used:,} of {limit:,}{spent} ", role), *bar(share, cells, glyphs, role)]
+    return tuple(spans)
+
+
+def picture(metric: wire.RolloutMetric, rollout: wire.Rollout, width: int, height: int,
+            glyphs: Glyphs) -> list[Line]:
+    """One metric over time in `height` lines: a title, the plot with its line dotted, the times."""
+    share = way(metric.ln_e, metric.line)
+    role = role_of(share) if metric.critical else "dim"
+    where = f"ln E {metric.ln_e:.1f} of {metric.line:.1f}, {100 * share:.0f} %" if metric.line else \
+        f"ln E {metric.ln_e:.1f}, only shown"
+    if share >= 1 and metric.critical:
+        where += f" {glyphs.steps['failed']}"
+    title = line((f" {format.clip(metric.title, max(8, width - len(where) - 4))}", "strong"),
+                 (f"  {where}", role))
+    values = [max(0.0, v) for v in metric.history]
+    top = max([1.0, (metric.line or 0.0) * 1.15, *values])
+    curve = Curve("bad" if share >= 1 and metric.critical else "text", values, "*")
+    rows = plot([curve], width - 1, max(2, height - 2), round(top, 1), limit=metric.line,
+                braille=glyphs.braille, axis=glyphs.axis,
+                at_limit=f"{metric.line:.1f}" if metric.line else "")
+    begun, ended = format.minute(rollout.started), format.minute(rollout.ended or rollout.at)
+    gap = max(1, width - 1 - GUTTER - 1 - len(begun) - len(ended))
+    times = line((" " * (GUTTER + 1) + begun + " " * gap + ended, "dim"))
+    return [title, *rows, times]
+
+
+def pictures(metrics: Sequence[wire.RolloutMetric], rollout: wire.Rollout, width: int, height: int,
+             columns: int, glyphs: Glyphs) -> list[Line]:
+    """Plots of `metrics` in a grid that fills `height` lines."""
+    rows = max(1, -(-len(metrics) // columns))
+    each = max(5, height // rows)
+    lines: list[Line] = []
+    for start in range(0, len(metrics), columns):
+        blocks = [picture(m, rollout, width // columns, each, glyphs)
+                  for m in metrics[start:start + columns]]
+        blocks += [[BLANK]] * (columns - len(blocks))
+        lines += beside(blocks, width)
+    return lines[:height]

@@ -1,0 +1,203 @@
+"""Made-up rollouts in every state, each with its run, and how time and acts change them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from console import fake_runs
+from engine.api import wire
+
+LINE, ALL, GOOD = round(math.log(800), 2), round(math.log(100), 2), 3.0
+RATES = {"171": 228.0, "169": 120.0, "168": 2.0}   # canary requests a second
+WEIGHTS = (1.0, 5.0, 25.0, 50.0, 99.0)
+
+
+def growing(value: float, turn: float = 0.0, points: int = 120) -> list[float]:
+    """A history that wobbles around nothing until `turn` of it, and then goes to `value`."""
+    wobble = (0.25 * math.sin(0.7 * i) * math.cos(0.13 * i) for i in range(points))
+    share = (max(0.0, (i / (points - 1) - turn) / (1 - turn)) for i in range(points))
+    return [round(value * s + w * (1 - s), 3) for s, w in zip(share, wobble, strict=True)]
+
+
+def metric(name: str, title: str, ln_e: float, canary: tuple[int, int], baseline: tuple[int, int],
+           **more: Any) -> wire.RolloutMetric:
+    fields: dict[str, Any] = {"critical": True, "line": LINE, "history": growing(ln_e, 0.5)}
+    return wire.RolloutMetric(name=name, title=title, ln_e=ln_e, canary=canary, baseline=baseline,
+                              **{**fields, **more})
+
+
+def metrics(canary: int, baseline: int, *, timeouts: tuple[float, int] = (-0.8, 0), good: float = 0.4,
+            p99: tuple[float, str] = (-0.3, "41 ms")) -> list[wire.RolloutMetric]:
+    """Six metrics on so many requests; `timeouts` is their evidence and how many the canary had."""
+    def share(n: int, part: float) -> tuple[int, int]:
+        return n, int(n * part)
+
+    evidence, count = timeouts
+    return [
+        metric("errors", "errors: all", evidence / 2 if evidence > 0 else -0.9,
+               (canary, count + int(canary * 0.002)), share(baseline, 0.0041),
+               ln_good=good, good_line=GOOD),
+        metric("errors.timeout", "errors: timeout", evidence, (canary, count), share(baseline, 0.0019)),
+        metric("errors.model_error", "errors: model", -0.4, (canary, 0), share(baseline, 0.0002)),
+        metric("latency.p99", "latency p99", p99[0], share(canary, 0.011 if p99[0] < 0 else 0.034),
+               share(baseline, 0.01), ln_good=good * 1.7, good_line=GOOD, values=("38 ms", p99[1])),
+        metric("quality", "labels: wrong", 0.3, share(canary // 40, 0.21), share(baseline // 40, 0.2)),
+        metric("predictions", "predictions", 1.2, share(canary, 0.5), share(baseline, 0.48),
+               critical=False, line=None)]
+
+
+def steps(reached: int, weight_state: wire.StepState = "done",
+          last: wire.StepState = "intent") -> list[wire.RolloutStep]:
+    """The plan 1, 5, 25, 50, 99; step number `reached` is in state `last`, what was before it is done."""
+    plan: list[tuple[str, str, float | None]] = [
+        ("begin", "Take note of the weights to go back to", None),
+        ("warm-up", "See that the new version answers", None)]
+    for weight in WEIGHTS:
+        plan.append((f"weight-{weight:g}", f"Give it {weight:g} % of the traffic", weight))
+        if weight < 99:
+            plan.append((f"watch-{weight:g}", f"Watch it at {weight:g} %", None))
+    plan += [("bake", "Watch it with nearly all traffic", None),
+             ("promote", "Make it the champion: all traffic, without a lease", None)]
+    return [wire.RolloutStep(id, title, "planned" if number > reached else last if number == reached
+                             else weight_state if weight is not None else "done", weight)
+            for number, (id, title, weight) in enumerate(plan)]
+
+
+def rollout(run: str, service: str, state: wire.RunState, at: float, *, version: int, reached: int,
+            last: wire.StepState = "intent", ago: float = 1500.0, **more: Any) -> wire.Rollout:
+    plan = steps(reached, last=last)
+    fields: dict[str, Any] = {
+        "by": "mlops3", "started": at - ago, "ended": None, "at": at, "champion": "champion",
+        "challenger": "challenger", "champion_version": str(version),
+        "challenger_version": str(version + 1), "safe": {"champion": 100.0, "challenger": 0.0},
+        "steps": plan, "step": plan[min(reached, len(plan) - 1)].id, "step_since": at - 720,
+        "step_requests": 1840, "ln_e_all": 0.6, "threshold": ALL, "verdict": "undecided",
+        "concurrent": True, "watching": True, "bad_limit": 200, "exposed_limit": 20_000,
+        "lease_s": 24.0, "undo": "abort restores champion 100 %, challenger 0 %"}
+    return wire.Rollout(run=run, service=service, procedure=f"rollout-{service}", state=state,
+                        **{**fields, **more})
+
+
+def _waiting(at: float) -> wire.Rollout:
+    gate = wire.Gate("approval", "5e1d09c2d3e4b5f6", "Give version 13 half of the traffic?",
+                     approvals_needed=1, roles=["approver"], not_initiator=True, since=at - 240,
+                     expires=at + 1560)
+    return rollout(
+        "171", "search-rank", "waiting", at, version=12, reached=8, last="waiting", weight=25.0,
+        safe={"champion": 75.0, "challenger": 25.0},
+        metrics=metrics(16_420, 48_900, timeouts=(-0.8, 27), good=1.9), bad=33, exposed=16_420,
+        sentence="nothing speaks against it; about 21 min more show that it is not worse",
+        step_requests=0, step_since=at - 240, wait_s=1270.0, gate=gate, gate_step="weight-50",
+        next="1 approver, not mlops3, decides about 50 %",
+        after="50 % of the traffic, then at least 200 requests are watched",
+        undo="abort restores champion 75 %, challenger 25 %")
+
+
+def _failing(at: float) -> wire.Rollout:
+    return rollout(
+        "170", "flights", "rolled_back", at, version=7, reached=5, last="failed", ago=900.0,
+        ended=at - 14, weight=0.0, metrics=metrics(1840, 34_960, timeouts=(LINE + 0.2, 38),
+                                                   p99=(3.2, "212 ms")),
+        ln_e_all=4.9, verdict="bad", bad=41, exposed=1840, lease_s=None, watching=False,
+        sentence="the canary times out on 38 of 1,840 requests, the champion on 66 of 34,960: about "
+                 "11 times as often",
+        step_since=at - 734,
+        reason="errors: timeout crossed its line", undo=None)
+
+
+def _running(at: float) -> wire.Rollout:
+    return rollout("169", "recommend", "running", at, version=21, reached=5, weight=5.0,
+                   metrics=metrics(1840, 34_960, timeouts=(3.1, 14), p99=(2.2, "61 ms"), good=0.1),
+                   bad=35, exposed=1840, ln_e_all=1.4, wait_s=2460.0,
+                   sentence="about 9 more timeouts like these would roll it back",
+                   after="25 % of the traffic, without asking anybody")
+
+
+def _paused(at: float) -> wire.Rollout:
+    return rollout("168", "spam", "paused", at, version=4, reached=5, weight=5.0, concurrent=False,
+                   metrics=metrics(96, 0, good=0.0), bad=0, exposed=96, paused_by="engine", ln_e_all=0.0,
+                   sentence="there is too little traffic to say anything", step_requests=96,
+                   missing="104 of 200 requests are still to come", wait_s=2460.0, bad_limit=None,
+                   after="25 % of the traffic")
+
+
+def _promoted(at: float) -> wire.Rollout:
+    return rollout("167", "pricing", "done", at, version=30, reached=99, ago=9000.0, ended=at - 4100,
+                   weight=100.0, metrics=metrics(211_000, 64_000, timeouts=(-2.1, 388), good=4.2),
+                   bad=420, exposed=19_800, verdict="good", lease_s=None, watching=False, step=None,
+                   step_since=None, sentence="every metric that was asked is not worse",
+                   undo="rollback-after-promotion gives version 30 its traffic back")
+
+
+def made(at: float) -> list[wire.Rollout]:
+    """One rollout for each of: waits at a gate, rolled back, running, paused by the engine, promoted."""
+    return [_waiting(at), _failing(at), _running(at), _paused(at), _promoted(at)]
+
+
+def run_of(rollout: wire.Rollout) -> wire.RunView:
+    """The run behind a rollout, with the same steps and the same gate."""
+    def step(one: wire.RolloutStep) -> wire.StepView:
+        gated = one.id == rollout.gate_step
+        named = "weight" if one.weight is not None else one.id.partition("-")[0]
+        share = "" if one.weight is None else f" weight={one.weight:g}"
+        preview = wire.Preview(f"challenger {rollout.weight:g} %", f"challenger {one.weight:g} %",
+                               rollout.at - 1, {"challenger": rollout.weight}) if gated else None
+        return fake_runs.step(
+            one.id, one.title, one.state, effect="none" if one.weight is None else "idempotent",
+            command=f"rollout.{named} {rollout.service} challenger{share}",
+            gate=rollout.gate if gated else None, preview=preview,
+            undo="restores the weights from before the rollout" if one.id == "begin" else None,
+            started=rollout.started if one.state in ("done", "intent") else None,
+            ended=rollout.started + 2 if one.state == "done" else None)
+
+    return fake_runs.run(
+        rollout.run, rollout.procedure, f"Roll out {rollout.service} {rollout.challenger_version}",
+        rollout.state, [step(s) for s in rollout.steps], rollout.at, service=rollout.service,
+        by=rollout.by, ended=rollout.ended, started=rollout.started, next=rollout.next,
+        params={"service": rollout.service, "to": "challenger", "reason": "the spring model"},
+        reason=rollout.reason, safe="all traffic goes back to where it was before the rollout")
+
+
+def summary(rollouts: dict[str, wire.Rollout], service: str) -> dict[str, Any] | None:
+    """What `Service.rollout` says of the rollout that runs."""
+    found = next((r for r in rollouts.values() if r.service == service and r.ended is None), None)
+    if found is None:
+        return None
+    at = next((n for n, s in enumerate(found.steps, 1) if s.id == found.step), 0)
+    return {"run": found.run, "weight": found.weight, "step": at, "steps": len(found.steps),
+            "state": found.state, "verdict": found.verdict, "waits": found.gate is not None}
+
+
+def advance(rollouts: dict[str, wire.Rollout], at: float, seconds: float) -> None:
+    """Requests come in, and evidence wanders a little."""
+    for one in rollouts.values():
+        if one.ended is not None:
+            continue
+        more = int(RATES.get(one.run, 10.0) * seconds)
+        one.at, one.exposed = at, one.exposed + more
+        one.step_requests += more
+        one.lease_s = 30.0 - at % 6
+        for number, m in enumerate(one.metrics):
+            m.canary = (m.canary[0] + more, m.canary[1] + (more // 500))
+            m.baseline = (m.baseline[0] + 3 * more, m.baseline[1] + more // 400)
+            m.ln_e = round(m.ln_e + 0.08 * math.sin(at + number), 3)
+            m.history = [*m.history[1:], m.ln_e]
+
+
+def follow(rollout: wire.Rollout, view: wire.RunView) -> None:
+    """Take over what an act has done to the run."""
+    rollout.state, rollout.ended, rollout.next = view.state, view.ended, view.next
+    rollout.reason = view.reason
+    rollout.paused_by = "oncall1" if view.state == "paused" else None
+    states = {s.id: s.state for s in view.steps}
+    for step in rollout.steps:
+        step.state = states[step.id]
+        if step.weight is not None and step.state == "done":
+            rollout.weight = step.weight
+    gated = next((s for s in view.steps if s.gate is not None), None)
+    rollout.gate, rollout.gate_step = (gated.gate, gated.id) if gated else (None, None)
+    current = next((s for s in rollout.steps if s.state in ("intent", "waiting", "planned")), None)
+    rollout.step = current.id if current and view.ended is None else None
+    if view.state in ("aborted", "rolled_back"):
+        rollout.weight, rollout.watching, rollout.lease_s = 0.0, False, None

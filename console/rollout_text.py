@@ -1,0 +1,314 @@
+"""What the Rollout screen says: where it stands, what speaks against it, and the next human action. Pure."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len
+
+from console import evidence, format, safety
+from console.glyphs import Glyphs
+from console.rollout_asks import weights
+from console.run_text import OPEN, guard
+from console.state import State
+from console.widgets.lines import BLANK, Line, Span, line
+from engine.api import wire
+
+LABEL = evidence.LABEL
+WORDS = {"rolled_back": "rolled back", "done": "promoted", "waiting": "waits"}
+ROLES = {"running": "now", "waiting": "ask", "paused": "warn", "done": "ok", "failed": "bad",
+         "rolled_back": "bad", "aborted": "warn"}
+VERDICTS = {"bad": "bad", "good": "ok", "undecided": "text"}
+LEAST_ROWS = 3
+PLOT = 9          # lines from which a plot of the nearest metrics is worth its place
+
+
+def state_of(rollout: wire.Rollout, glyphs: Glyphs) -> tuple[str, str, str]:
+    """Glyph, word and role of a rollout's state; a bad verdict shows before the run has ended."""
+    if rollout.ended is None and rollout.verdict == "bad":
+        return glyphs.runs["rolled_back"], "rolling back", "bad"
+    return (glyphs.runs[rollout.state], WORDS.get(rollout.state, rollout.state), ROLES[rollout.state])
+
+
+def number(rollout: wire.Rollout) -> int | None:
+    """Which step it is at, from 1."""
+    return next((n for n, s in enumerate(rollout.steps, 1) if s.id == rollout.step), None)
+
+
+def share(weight: float | None) -> str:
+    return "? %" if weight is None else f"{weight:g} %"
+
+
+def status(rollout: wire.Rollout, glyphs: Glyphs, now: float, width: int, *, fresh: bool = True) -> Line:
+    """State, live weight and step on the left; on the right whether it is watched, and the lease.
+
+    Of what is not `fresh` nobody knows whether it is watched now.
+    """
+    mark, word, role = state_of(rollout, glyphs)
+    at = number(rollout)
+    step = f", step {at} of {len(rollout.steps)}" if at and rollout.ended is None else ""
+    live = "the router does not say what the canary gets" if rollout.weight is None else \
+        f"canary gets {share(rollout.weight)}"
+    left: list[Span] = [(f" {mark} {word}", role), (f"   {live}{step}", "strong")]
+    if rollout.ended is not None:
+        right: list[Span] = [(f"ended {format.stamp(rollout.ended, now)}, "
+                              f"{format.age(max(0.0, now - rollout.ended))} ago ", "dim")]
+    elif not fresh:
+        right = [(f"{glyphs.stale} stale: watching not known ", "warn")]
+    elif rollout.watching:
+        lease = f", lease {format.age(rollout.lease_s)}" if rollout.lease_s is not None else ""
+        right = [("watching: on", "ok"), (f"{lease} ", "dim")]
+    else:
+        lease = f", lease ends in {format.age(rollout.lease_s)}" if rollout.lease_s is not None else ""
+        right = [(f"{glyphs.ticket} watching: OFF{lease} ", "warn")]
+    gap = width - sum(cell_len(text) for text, _ in (*left, *right))
+    return (*left, (" " * max(1, gap), "text"), *right)
+
+
+def _reached(rollout: wire.Rollout, plan: list[wire.RolloutStep]) -> int:
+    """The index in `plan` of the last weight that was set, -1 before the first."""
+    tried = ("done", "intent", "failed", "unknown", "undone")
+    return max((n for n, s in enumerate(plan) if s.state in tried), default=-1)
+
+
+def path(rollout: wire.Rollout, glyphs: Glyphs, width: int) -> Line:
+    """The weights of the plan, each with its mark; the live one says so, and what waits for a person."""
+    plan = [s for s in rollout.steps if s.weight is not None]
+    at = _reached(rollout, plan)
+    stopped = rollout.ended is not None and rollout.state != "done"
+    stops: list[list[Span]] = []
+    for n, step in enumerate(plan):
+        text = f"{step.weight:g}"
+        if n == at and stopped:
+            stops.append([(f"{glyphs.steps['failed']} {text} stopped here", "bad")])
+        elif n == at and rollout.ended is None:
+            stops.append(_live(rollout, step, glyphs))
+        elif n <= at:
+            stops.append([(f"{glyphs.steps['done']} {text}", "text")])
+        elif step.id == rollout.gate_step:
+            stops.append([(f"{glyphs.wait} {text} waits", "ask")])
+        else:
+            stops.append([(f"{glyphs.dot} {text}", "dim")])
+    last = rollout.steps[-1].state if rollout.steps else "planned"
+    promoted = rollout.state == "done" or last == "done"
+    stops.append([(f"{glyphs.steps['done'] if promoted else glyphs.dot} promoted",
+                   "ok" if promoted else "dim")])
+    return _joined(stops, max(0, at), glyphs, width)
+
+
+def _live(rollout: wire.Rollout, step: wire.RolloutStep, glyphs: Glyphs) -> list[Span]:
+    here = f"{glyphs.here} {step.weight:g}"
+    if rollout.weight is None:
+        return [(f"{here} router: no answer", "warn")]
+    if abs(rollout.weight - (step.weight or 0.0)) > 0.05:
+        return [(f"{here} router: {rollout.weight:g} %", "warn")]
+    return [(f"{here} % live", "now")]
+
+
+def _joined(stops: list[list[Span]], at: int, glyphs: Glyphs, width: int) -> Line:
+    """The stops with rules between them; where they do not fit, those far from `at` give way to `…`."""
+    first, end = 0, len(stops)
+
+    def length(rule: int) -> int:
+        texts = sum(cell_len(text) for stop in stops[first:end] for text, _ in stop)
+        return 1 + texts + (end - first - 1) * (rule + 2) + 4 * (first > 0) + 4 * (end < len(stops))
+
+    rule = 4 if width >= evidence.WIDE else 2
+    if length(rule) > width:
+        rule = 1
+    while length(rule) > width and end - first > 2:
+        if end - 2 > at and (end - at > at - first or first >= at):
+            end -= 1
+        else:
+            first += 1
+    spans: list[Span] = [(" ", "text")]
+    if first:
+        spans.append((f"{glyphs.more} {glyphs.rule} ", "dim"))
+    for n, stop in enumerate(stops[first:end]):
+        if n:
+            spans.append((f" {glyphs.rule * rule} ", "dim"))
+        spans += stop
+    if end < len(stops):
+        spans.append((f" {glyphs.rule} {glyphs.more}", "dim"))
+    return tuple(spans)
+
+
+def step_line(rollout: wire.Rollout, now: float, width: int) -> Line:
+    """What the present step does, since when, and how much it has seen."""
+    step = next((s for s in rollout.steps if s.id == rollout.step), None)
+    if step is None or rollout.ended is not None:
+        took = format.duration((rollout.ended or now) - rollout.started)
+        text = f"{rollout.procedure}, run {rollout.run}, by {rollout.by}: took {took}"
+        return line((f" {format.clip(text, width - 2)}", "dim"))
+    here = "" if rollout.step_since is None else f"{format.duration(now - rollout.step_since)} here, "
+    facts = f"  {here}{rollout.step_requests:,} canary requests"
+    name = f"{step.id}: {step.title}"
+    return line((f" {format.clip(name, max(12, width - len(facts) - 2))}", "text"), (facts, "dim"))
+
+
+def facts(rollout: wire.Rollout, glyphs: Glyphs, now: float, width: int, longest: int) -> list[Line]:
+    """Verdict, what is missing, and the gate, each in at most `longest` lines."""
+    found: list[tuple[str, str, str]] = []
+    mark = {"bad": f"{glyphs.steps['failed']} ", "good": f"{glyphs.steps['done']} "}.get(rollout.verdict, "")
+    found.append(("Verdict", f"{mark}{rollout.verdict}: {rollout.sentence}", VERDICTS[rollout.verdict]))
+    if rollout.missing and rollout.ended is None:
+        long = f"; about {format.duration(rollout.wait_s)} at this rate" if rollout.wait_s is not None else \
+            "; how long that takes is not known"
+        found.append(("Missing", rollout.missing + long, "warn"))
+    if rollout.gate is not None and rollout.ended is None:
+        found.append(("Gate", gate_text(rollout, rollout.gate, now), "ask"))
+    if not rollout.concurrent:
+        found.append(("Careful", f"{glyphs.ticket} not concurrent: no error guarantee", "warn"))
+    return _labelled(found, width, longest)
+
+
+def more_facts(rollout: wire.Rollout, width: int) -> list[Line]:
+    """What happens next and how it is undone: shown where there is room."""
+    goes_on = rollout.ended is None and rollout.verdict != "bad"
+    found = [(label, text, "text") for label, text in (
+        ("Next", rollout.after if goes_on else None), ("Undo", rollout.undo)) if text]
+    return _labelled(found, width, 2)
+
+
+def _labelled(found: list[tuple[str, str, str]], width: int, longest: int) -> list[Line]:
+    lines: list[Line] = []
+    for label, text, role in found:
+        pieces = format.wrap(text, max(20, width - LABEL - 3))
+        for n, piece in enumerate(pieces[:longest]):
+            cut = n == longest - 1 and len(pieces) > longest
+            lines.append(line((f" {format.left(label if n == 0 else '', LABEL)} ", "dim"),
+                              (format.clip(piece + " …", width - LABEL - 3) if cut else piece, role)))
+    return lines
+
+
+def gate_text(rollout: wire.Rollout, gate: wire.Gate, now: float) -> str:
+    """Who is wanted, since when, and until when."""
+    parts = []
+    if gate.kind == "approval":
+        who = " or ".join(gate.roles) or "anybody"
+        who += f", not {rollout.by}" if gate.not_initiator else ""
+        parts.append(f"{len(gate.approvals)} of {format.plural(gate.approvals_needed, 'approval')} ({who})")
+    else:
+        parts.append(gate.prompt)
+    if gate.since is not None:
+        parts.append(f"waits {format.age(now - gate.since)}")
+    if gate.expires is not None:
+        left = gate.expires - now
+        parts.append(f"expires in {format.age(left)}" if left > 0 else "has expired")
+    return f"{rollout.gate_step}: {', '.join(parts)}"
+
+
+def next_action(rollout: wire.Rollout | None, state: State, old: str | None = None) -> tuple[str, str]:
+    """The one sentence that says what a person must do now, and its role.
+
+    `old`: why what is shown is not fresh, when it is not.
+    """
+    if rollout is None:
+        return state.link.reason or "Reading the rollout.", "dim"
+    if rollout.state not in OPEN:
+        return _ended(rollout)
+    if state.stale or old:
+        age = f"What is shown is {format.age(state.age)} old." if state.stale else old
+        return f"{age} Nothing is approved or promoted on it; abort still works (x, then y).", "warn"
+    if rollout.verdict == "bad":
+        return f"It is rolling back to {weights(rollout.safe)}. Nothing to do but to watch it.", "bad"
+    if not rollout.watching:
+        lease = f" in {format.age(rollout.lease_s)}" if rollout.lease_s is not None else " after its lease"
+        return (f"Nobody watches it: nothing is approved or promoted until it is watched again. The router "
+                f"goes back by itself{lease}; x aborts now."), "warn"
+    if rollout.gate is not None:
+        return _gate(rollout, rollout.gate, state)
+    if rollout.state == "paused":
+        by = "by the engine, which goes on by itself once the evidence is there" \
+            if rollout.paused_by == "engine" else f"by {rollout.paused_by}" if rollout.paused_by else ""
+        return guard(f"Paused {by}".rstrip() + ". p resumes it, x aborts.", "resume", state)
+    if rollout.next:
+        return format.sentence(rollout.next), "ask"
+    after = f" Next: {rollout.after}." if rollout.after else ""
+    return f"Nothing to do now; it goes on by itself.{after}", "text"
+
+
+def _gate(rollout: wire.Rollout, gate: wire.Gate, state: State) -> tuple[str, str]:
+    if gate.kind != "approval":
+        return guard(f"Step {rollout.gate_step} waits: press A, read, then answer.", gate.kind, state)
+    missing = gate.approvals_needed - len(gate.approvals)
+    weight = next((s.weight for s in rollout.steps if s.id == rollout.gate_step), None)
+    what = "" if weight is None else f" ({weight:g} % of the traffic)"
+    text = f"Step {rollout.gate_step}{what} needs {format.plural(missing, 'more approval')}."
+    mine = next((w for w in state.waiting if w.run == rollout.run and w.step == rollout.gate_step), None)
+    if mine is not None and not mine.may:
+        who = " or ".join(gate.roles)
+        but = f", not {rollout.by}" if gate.not_initiator else ""
+        return f"{text} Yours does not count; it wants {who or 'somebody else'}{but}. x aborts.", "text"
+    return guard(f"{text} Press A, read, then y approves or r rejects.", "approve", state)
+
+
+def _ended(rollout: wire.Rollout) -> tuple[str, str]:
+    reason = f": {rollout.reason.rstrip('.')}" if rollout.reason else ""
+    if rollout.state == "done":
+        return (f"Promoted: {rollout.challenger} {rollout.challenger_version or ''} has all traffic. "
+                f"u starts the way back to {rollout.champion} {rollout.champion_version or ''}."), "text"
+    words = {"rolled_back": "Rolled back", "failed": "Failed", "aborted": "Aborted"}[rollout.state]
+    now = "the router does not say what it gets" if rollout.weight is None else \
+        f"the canary gets {share(rollout.weight)}"
+    return f"{words}{reason}; {now}. R tries again, enter shows its steps.", \
+        "bad" if rollout.weight is None or rollout.weight > max(
+            0.0, rollout.safe.get(rollout.challenger, 0.0)) else "text"
+
+
+def screen(rollout: wire.Rollout, state: State, glyphs: Glyphs, width: int, height: int,
+           old: str | None = None) -> list[Line]:
+    """All of it in `height` lines. The next action is whole at the bottom; metrics give way first."""
+    now = state.now
+    text, role = next_action(rollout, state, old)
+    action = [line((f" {row}", role)) for row in format.wrap(text, width - 2)]
+    fresh = not state.stale and old is None
+    top = [status(rollout, glyphs, now, width, fresh=fresh), path(rollout, glyphs, width),
+           step_line(rollout, now, width)]
+    middle = [evidence.not_worse(rollout, glyphs, width), evidence.budget(rollout, glyphs, width)]
+    told = facts(rollout, glyphs, now, width, 3)
+    fixed = len(top) + 2 + len(middle) + len(action)
+    if fixed + len(told) + LEAST_ROWS > height:
+        told = facts(rollout, glyphs, now, width, 1)
+    if fixed + len(told) + LEAST_ROWS > height:
+        top = top[:2]
+    room = max(1, height - len(top) - 2 - len(middle) - len(told) - len(action))
+    shown = evidence.kept(rollout, room if room >= len(rollout.metrics) else room - 1)
+    rows = [evidence.head(width), *(evidence.row(m, width, glyphs) for m in shown)]
+    if hidden := len(rollout.metrics) - len(shown):
+        rows.append(line((f"   and {format.plural(hidden, 'metric')} further from the line; e shows all",
+                          "dim")))
+    rows.append(evidence.together(rollout, width, glyphs))
+    return _spread(rollout, [top, rows, middle, told], more_facts(rollout, width), action, width, height,
+                   glyphs)
+
+
+def _spread(rollout: wire.Rollout, groups: list[list[Line]], more: list[Line], action: list[Line],
+            width: int, height: int, glyphs: Glyphs) -> list[Line]:
+    """The groups with what room is left: facts, blank lines, and a plot of the nearest metrics."""
+    spare = height - sum(len(g) for g in groups) - len(action)
+    rule = line((glyphs.rule * width, "dim"))
+    if spare >= 1:
+        action, spare = [rule, *action], spare - 1
+    if more and spare >= len(more):
+        groups[3] = [*groups[3], *more]
+        spare -= len(more)
+    blanks = [False] * len(groups)
+    for place in (1, 2, 3):
+        if spare >= 1:
+            blanks[place], spare = True, spare - 1
+    plots: list[Line] = []
+    if spare >= PLOT:
+        columns = 2 if width >= evidence.WIDE else 1
+        plots = [BLANK, *evidence.pictures(evidence.nearest(rollout)[:columns], rollout, width,
+                                           min(spare - 1, 24), columns, glyphs)]
+    lines: list[Line] = []
+    for place, group in enumerate(groups):
+        lines += [BLANK, *group] if blanks[place] else group
+        if place == 1:
+            lines += plots
+    lines += [BLANK] * max(0, height - len(lines) - len(action))
+    return [*lines[:height - len(action)], *action]
+
+
+def refused(verb: str, rollout: wire.Rollout | None, state: State) -> str | None:
+    """Why `verb` is not offered now: the console's own reasons, then the rollout's."""
+    return safety.refusal(verb, state) or (safety.unwatched(verb, rollout) if rollout else None)
