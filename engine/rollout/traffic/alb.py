@@ -13,7 +13,7 @@ from typing import Any
 
 from engine.config_routers import Alb
 from engine.errors import ActionFailed
-from engine.rollout.traffic.aws import Asked, AwsRouter, Found
+from engine.rollout.traffic.aws_router import Asked, AwsRouter, Found
 from engine.rollout.traffic.weights import shares, whole_weights
 
 MOST = 999

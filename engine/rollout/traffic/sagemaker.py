@@ -15,7 +15,8 @@ from typing import Any
 
 from engine.config_routers import SageMaker
 from engine.errors import ActionFailed
-from engine.rollout.traffic.aws import POLL, SETTLE, Asked, AwsRouter, Clients, Found
+from engine.rollout.traffic.aws import Clients
+from engine.rollout.traffic.aws_router import POLL, SETTLE, Asked, AwsRouter, Found
 
 UPDATING = ("Updating", "SystemUpdating", "RollingBack")
 HOUR = 3600

@@ -53,7 +53,8 @@ def serving() -> Iterator[Moto]:
         env.setenv("AWS_EC2_METADATA_DISABLED", "true")
         env.setenv("AWS_CONFIG_FILE", "/dev/null")
         env.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
-        env.delenv("AWS_PROFILE", raising=False)
+        for name in ("AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION"):
+            env.delenv(name, raising=False)
         server.start()
         try:
             yield Moto(*server.get_host_and_port())
