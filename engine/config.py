@@ -127,11 +127,23 @@ class Service(Model):
     limits: dict[Signal, Limit] = {}
 
 
+class Asking(Model):
+    """The webhook that asks for approvals, and what it understands. It only asks: nothing it gets or
+    answers opens a gate."""
+
+    url: str
+    format: Literal["slack", "teams", "json"] = "json"
+
+
 class Alerts(Model):
-    """Where alerts are sent: webhooks by level. `repeat` is the least time between two of the same."""
+    """Where alerts are sent: webhooks by level. `repeat` is the least time between two of the same.
+
+    `approvals` is told of every gate that waits for an approval.
+    """
 
     webhooks: dict[Literal["page", "ticket"], str] = {}
     repeat: Duration = 3600.0
+    approvals: Asking | None = None
 
 
 class Reserved(Model):

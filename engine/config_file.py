@@ -103,6 +103,8 @@ def _beyond_the_types(config: Config, located: Located) -> Iterator[Problem]:
         yield from _not_http(located, [((*base, *place), url) for place, url in addresses])
     yield from _not_http(located, [(("alerts", "webhooks", level), url)
                                    for level, url in config.alerts.webhooks.items()])
+    if config.alerts.approvals is not None:
+        yield from _not_http(located, [(("alerts", "approvals", "url"), config.alerts.approvals.url)])
     for key in ("scrape_interval", "window", "stale_after"):
         if getattr(config.engine, key) <= 0:
             yield located.problem(("engine", key), f"`{key}` must be more than zero")
