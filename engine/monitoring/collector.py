@@ -23,7 +23,7 @@ from engine.monitoring.history import FLUSH_EVERY_S, History, HistoryUnavailable
 from engine.monitoring.limits import Hold
 from engine.monitoring.points import WHOLE, beside, point
 from engine.monitoring.signals import ServiceFold, Signals
-from engine.monitoring.sources.source import Source, SourceFactory
+from engine.monitoring.sources.source import Source, SourceFactory, is_mirror
 from engine.monitoring.targets import OnEvent, Target, Targets
 from engine.monitoring.trend import Trend
 from engine.monitoring.windows import Increment
@@ -57,7 +57,8 @@ class Collector:
     epoch. `on_event(kind, data)` hears of target.lost, target.back, service.wrong, service.well,
     alert.fired, alert.cleared and history.failing, once for each change of state, with a sentence
     as `data["text"]`; `on_tick()` is called after every tick. `on_increments` hears, once a tick and
-    before `on_tick`, of each service what happened, an empty list where nothing came. `firing` are
+    before `on_tick`, of each service what happened, mirrors too, an empty list where nothing came.
+    `firing` are
     the alerts that fired before a restart. `open_sources` chooses the adapter; by default targets
     are scraped over HTTP.
     """
@@ -130,11 +131,14 @@ class Collector:
         return self._alerts.firing()
 
     def read(self, service: str, variant: str | None = None) -> Mapping[str, Any]:
-        """The signals of a service or of one variant: rps, p50_ms, p95_ms, p99_ms, error_ratio,
-        errors, in_flight, weight, version, stale, age_s. Raises NotFound."""
-        whole, variants = self._found(service).fold.signals(self._monotonic())
+        """The signals of a service or of one variant (or of VARIANT+mirror): rps, p50_ms, p95_ms,
+        p99_ms, error_ratio, errors, in_flight, weight, version, stale, age_s. Raises NotFound."""
+        fold, now = self._found(service).fold, self._monotonic()
+        whole, variants = fold.signals(now)
         if variant is None:
             return rows.mapping(whole)
+        if is_mirror(variant):
+            variants = fold.mirrors(now)
         if variant not in variants:
             raise NotFound(f"{service} has no variant {variant}", hint=_known(variants))
         return rows.mapping(variants[variant])
@@ -146,10 +150,11 @@ class Collector:
         return fold.age_s(self._monotonic()) if fold.carried() else None
 
     def latency(self, service: str, variant: str) -> Histogram | None:
-        """The latencies of a variant's requests in the window, of all fresh targets together; None
-        without requests, for a variant that no target names, or where their buckets differ. Raises
-        NotFound for a service that is not watched."""
-        _, variants = self._found(service).fold.signals(self._monotonic())
+        """The latencies of the requests of a variant, or of VARIANT+mirror, in the window, of all fresh
+        targets together; None without requests, for a variant that no target names, or where their
+        buckets differ. Raises NotFound for a service that is not watched."""
+        fold, now = self._found(service).fold, self._monotonic()
+        variants = fold.mirrors(now) if is_mirror(variant) else fold.signals(now)[1]
         return variants[variant].latency if variant in variants else None
 
     def bins(self, service: str) -> list[str]:
@@ -236,12 +241,13 @@ class Collector:
 
     def _keep(self, name: str, watched: _Watched, happened: Sequence[Increment],
               variants: Mapping[str, Signals], now: float, stamp: float) -> None:
-        """Put what happened since the last tick into the trend and the history."""
-        if not happened:
-            return
+        """Put what happened since the last tick into the trend and the history, without mirrors."""
         by_variant: dict[str, list[Increment]] = {}
         for increment in happened:
-            by_variant.setdefault(increment.variant, []).append(increment)
+            if not is_mirror(increment.variant):
+                by_variant.setdefault(increment.variant, []).append(increment)
+        if not by_variant:
+            return
         points = {variant: point(some, variants[variant].in_flight if variant in variants else None)
                   for variant, some in by_variant.items()}
         watched.trend.add(now, beside(points.values()))

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from engine.monitoring.histograms import BoundsMismatch, Histogram, merge, quantile
-from engine.monitoring.sources.source import ERROR_TYPES
+from engine.monitoring.sources.source import ERROR_TYPES, is_mirror
 from engine.monitoring.windows import TargetFold, Window
 
 T = TypeVar("T")
@@ -64,10 +64,8 @@ class ServiceFold:
         Before any target has named a variant, those of the config stand as stale rows.
         """
         carried = self.carried()
-        age_s = self.age_s(now) if carried else None
-        stale = age_s is None or age_s > self._stale_after_s
-        fresh = [target for target in self._targets if self._fresh(target, now)]
-        variants = {variant: self._variant(variant, fresh, stale, age_s)
+        fresh, stale, age_s = seen = self._seen(now, carried)
+        variants = {variant: self._variant(variant, *seen)
                     for variant in sorted(carried or self._expected)}
         windows = [window for target in fresh for window in target.windows(self.name)]
         flights = [one.in_flight for one in variants.values()]
@@ -76,10 +74,15 @@ class ServiceFold:
                         in_flight=sum(known) if len(known) == len(flights) else None)
         return whole, variants
 
+    def mirrors(self, now: float) -> dict[str, Signals]:
+        """What is mirrored to variants, by VARIANT+mirror: no part of the service's own numbers."""
+        seen = self._seen(now, self.carried())
+        return {variant: self._variant(variant, *seen)
+                for variant in sorted(self._named()) if is_mirror(variant)}
+
     def carried(self) -> set[str]:
         """The variants that the targets last named; empty if none names this service."""
-        return {variant for target in self._targets for service, variant in target.pairs()
-                if service == self.name}
+        return {variant for variant in self._named() if not is_mirror(variant)}
 
     def bins(self) -> list[str]:
         """The bins that its predictions are counted in, sorted; empty where they are not counted."""
@@ -99,6 +102,16 @@ class ServiceFold:
                 if self._fresh(target, now) and target.reading and target.at is not None
                 and self.name in target.reading.leases]
         return max(min(left), 0.0) if left else None
+
+    def _named(self) -> set[str]:
+        return {variant for target in self._targets for service, variant in target.pairs()
+                if service == self.name}
+
+    def _seen(self, now: float, carried: set[str]) -> tuple[list[TargetFold], bool, float | None]:
+        """The fresh targets, whether the service is stale, and its age."""
+        age_s = self.age_s(now) if carried else None
+        stale = age_s is None or age_s > self._stale_after_s
+        return [one for one in self._targets if self._fresh(one, now)], stale, age_s
 
     def _fresh(self, target: TargetFold, now: float) -> bool:
         return target.at is not None and now - target.at <= self._stale_after_s

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from engine.monitoring.histograms import BoundsMismatch, Histogram, delta, merge, minus, plus
-from engine.monitoring.sources.source import Key, Pair, Reading, Tally
+from engine.monitoring.sources.source import Key, Pair, Reading, Tally, is_mirror
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +137,9 @@ class TargetFold:
             said.in_flight, said.weights, said.versions)
 
     def windows(self, service: str) -> list[Window]:
-        """The windows of all variants of a service, those just removed from it too."""
-        return [window for pair, window in self._windows.items() if pair[0] == service]
+        """The windows of all variants of a service, those just removed from it too, without mirrors."""
+        return [window for pair, window in self._windows.items()
+                if pair[0] == service and not is_mirror(pair[1])]
 
     def window(self, pair: Pair) -> Window | None:
         return self._windows.get(pair)

@@ -1,15 +1,21 @@
-"""The gateway's admin socket: how the engine reads and changes weights.
+"""The gateway's admin socket: how the engine reads and changes weights and the mirror.
 
     GET  /weights                                            200 the state
     PUT  /weights  {"weights", "lease_s"?, "fallback"?, "if_revision"?}
                                                              200 the state · 400 · 409 · 500
     POST /lease    {"lease_s", "if_revision"?}               200 the state · 400 · 409 · 500
+    GET  /mirror                                             200 the mirror
+    PUT  /mirror   {"variant", "percent", "lease_s"}         200 the mirror · 400
+    DELETE /mirror                                           200 no mirror
 
 The state is {"service", "weights", "champion", "revision", "cause", "lease": {"expires_in_s",
 "fallback"} or null}; `fallback` is the whole split that comes into force when the lease runs out, all
 to the champion unless given. Refusals carry "error", "code" and "hint", a 409 also the present state.
 A PUT of all traffic to the champion, or of the present fallback, is accepted even where it cannot be
 written; then it says "durable": false.
+
+The mirror is {"service", "mirror": {"variant", "percent", "expires_in_s"} or null}. It is not kept over a
+restart.
 
 A Unix socket of mode 0600 whose peers must have this process's own uid, as the kernel reports it.
 """
@@ -29,11 +35,13 @@ from typing import Any
 from aiohttp import web
 
 from engine.errors import Conflict, NotPermitted, OpsdeckError, UsageError
+from engine.serving.mirror import Mirror
 from engine.serving.weights import Traffic
 
 _BODY_LIMIT = 65536
 _KEYS = {"/weights": {"weights", "lease_s", "fallback", "if_revision"},
-         "/lease": {"lease_s", "if_revision"}}
+         "/lease": {"lease_s", "if_revision"}, "/mirror": {"variant", "percent", "lease_s"}}
+_WITHOUT_BODY = ("GET", "DELETE")
 
 
 class AdminSocket:
@@ -112,7 +120,8 @@ class Lock:
             self._fd = None
 
 
-def admin_handler(traffic: Traffic) -> Callable[[web.BaseRequest], Awaitable[web.Response]]:
+def admin_handler(traffic: Traffic, mirror: Mirror
+                  ) -> Callable[[web.BaseRequest], Awaitable[web.Response]]:
     """The request handler of the admin socket."""
 
     async def get(_: dict[str, Any]) -> dict[str, Any]:
@@ -127,7 +136,19 @@ def admin_handler(traffic: Traffic) -> Callable[[web.BaseRequest], Awaitable[web
         await traffic.renew(asked.get("lease_s"), asked.get("if_revision"))
         return traffic.view()
 
-    routes = {("GET", "/weights"): get, ("PUT", "/weights"): put, ("POST", "/lease"): renew}
+    async def mirrored(_: dict[str, Any]) -> dict[str, Any]:
+        return mirror.view()
+
+    async def begin(asked: dict[str, Any]) -> dict[str, Any]:
+        mirror.set(asked.get("variant"), asked.get("percent"), asked.get("lease_s"))
+        return mirror.view()
+
+    async def end(_: dict[str, Any]) -> dict[str, Any]:
+        mirror.clear()
+        return mirror.view()
+
+    routes = {("GET", "/weights"): get, ("PUT", "/weights"): put, ("POST", "/lease"): renew,
+              ("GET", "/mirror"): mirrored, ("PUT", "/mirror"): begin, ("DELETE", "/mirror"): end}
 
     async def handle(request: web.BaseRequest) -> web.Response:
         try:
@@ -136,7 +157,7 @@ def admin_handler(traffic: Traffic) -> Callable[[web.BaseRequest], Awaitable[web
             if route is None:
                 return web.json_response({"error": f"There is no {request.method} {request.path}.",
                                           "code": "not_found"}, status=404)
-            asked = await _asked(request) if request.method != "GET" else {}
+            asked = {} if request.method in _WITHOUT_BODY else await _asked(request)
             return web.json_response(await route(asked))
         except OpsdeckError as error:
             said: dict[str, Any] = {"error": error.message, "code": error.code, "hint": error.hint}

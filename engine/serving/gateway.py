@@ -4,9 +4,9 @@
     GET  /ping, /health 200 while it serves
     GET  /metrics       Prometheus text or OpenMetrics, as the Accept header asks
 
-Weights are read and changed over the admin socket (`engine.serving.admin`). SIGTERM stops taking
-requests, lets those in flight end (`drain_s`, ten seconds, at most) and exits 0. A config that is
-not valid is one sentence on standard error and exit 2.
+Weights and the mirror are read and changed over the admin socket (`engine.serving.admin`). SIGTERM
+stops taking requests, lets those in flight end (`drain_s`, ten seconds, at most) and exits 0. A config
+that is not valid is one sentence on standard error and exit 2.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from engine.serving import gateway_config
 from engine.serving.admin import AdminSocket, Lock, admin_handler
 from engine.serving.gateway_config import GatewayConfig
 from engine.serving.instruments import Exposition, Instruments
+from engine.serving.mirror import Mirror
 from engine.serving.prediction_log import PredictionLog
 from engine.serving.proxy import Proxy
 from engine.serving.weights import Traffic
@@ -62,10 +63,11 @@ async def serve(config: GatewayConfig, stop: asyncio.Event,
     if config.prediction_log is not None:
         log = PredictionLog(config.prediction_log.settings(), config.service, instruments.predicted)
         instruments.dropped = lambda: log.dropped
-    proxy = Proxy(config, traffic, instruments, log)
+    mirror = Mirror(config.service, list(config.variants), config.mirror_in_flight)
+    proxy = Proxy(config, traffic, instruments, log, mirror)
     public = _runner(_public_handler(proxy, Exposition(instruments)), config.max_body_bytes,
                      config.drain_s)
-    admin = _runner(admin_handler(traffic), 65536, 1.0)
+    admin = _runner(admin_handler(traffic, mirror), 65536, 1.0)
     try:
         await public.setup()
         await admin.setup()
@@ -78,6 +80,7 @@ async def serve(config: GatewayConfig, stop: asyncio.Event,
     finally:
         await public.cleanup()
         await admin.cleanup()
+        await mirror.close()
         await proxy.close()
         if log is not None:
             await log.close()

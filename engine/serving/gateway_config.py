@@ -98,7 +98,8 @@ class GatewayConfig(msgspec.Struct, forbid_unknown_fields=True):
     """Times are seconds, weights percents. `port` 0 takes a free port, named on standard output.
 
     `key_header` decides which variant a caller gets, `session_header` and `unit_window_s` what counts
-    once (`engine.serving.units`).
+    once (`engine.serving.units`). Of requests that are mirrored, `mirror_in_flight` are under way at a
+    time, and each keeps its body in memory until then.
     """
 
     service: str
@@ -118,6 +119,7 @@ class GatewayConfig(msgspec.Struct, forbid_unknown_fields=True):
     max_body_bytes: int = 8 << 20
     max_response_bytes: int = 64 << 20
     max_in_flight: int = 2048
+    mirror_in_flight: int = 64
     drain_s: float = 10.0
 
     def weights(self) -> dict[str, float]:
@@ -177,6 +179,7 @@ def _problem(config: GatewayConfig) -> str | None:
     positive: dict[str, Any] = {
         "timeout_s": config.timeout_s, "max_body_bytes": config.max_body_bytes,
         "max_response_bytes": config.max_response_bytes, "max_in_flight": config.max_in_flight,
+        "mirror_in_flight": config.mirror_in_flight,
         "drain_s": config.drain_s, "unit_window_s": config.unit_window_s}
     if config.prediction_log is not None:
         log = config.prediction_log

@@ -44,6 +44,7 @@ BOUNDS: tuple[float, ...] = tuple(float(f"{SMALLEST_S * GROWTH**i:.4g}") for i i
 LE: tuple[str, ...] = (*(_number(bound) for bound in BOUNDS), "+Inf")
 
 DURATION = "http_server_request_duration_seconds"
+MIRROR = "+mirror"  # no variant's name has a plus sign
 _DURATION_HELP = "Time from a request's arrival to its response, by variant and type of error."
 
 
@@ -105,7 +106,8 @@ class Instruments(Collector):
 
     Only label sets that have been seen are given, each always with the same buckets, so that two
     scrapes can be subtracted; a series that was not there before counts from zero. Units and bins are
-    given from the start, so that nobody takes none for not counted. The owner sets
+    given from the start, so that nobody takes none for not counted. What is mirrored to a variant stands
+    beside its own traffic under the name VARIANT+mirror, without gauges. The owner sets
     `weights` (percent) when they change, and how to read the lease (seconds left, None without
     one) and the number of records the prediction log has dropped.
     """
@@ -116,6 +118,9 @@ class Instruments(Collector):
         self.bins = bins
         self.variants = {name: VariantInstruments(version, unit_window_s, bins)
                          for name, version in versions.items()}
+        self.mirrors: dict[str, VariantInstruments] = {}
+        self.mirror_dropped: dict[str, int] = {}
+        self._unit_window_s = unit_window_s
         self.weights: Mapping[str, float] = {}
         self.lease_left: Callable[[], float | None] = lambda: None
         self.dropped: Callable[[], int] = lambda: 0
@@ -129,18 +134,31 @@ class Instruments(Collector):
         yield durations
         yield from self.rest()
 
+    def mirror(self, variant: str) -> VariantInstruments:
+        """The instruments of what is mirrored to a variant."""
+        name = variant + MIRROR
+        if (found := self.mirrors.get(name)) is None:
+            found = self.mirrors[name] = VariantInstruments(None, self._unit_window_s, self.bins)
+            self.mirror_dropped[name] = 0
+        return found
+
     def predicted(self, variant: str, predictions: Any) -> None:
-        """Count what an answer of this variant says under "predictions", None where it says nothing."""
+        """Count what an answer of this variant, or VARIANT+mirror, says under "predictions", None where
+        it says nothing."""
         if self.bins is not None:
-            counts = self.variants[variant].predictions
+            counts = (self.variants.get(variant) or self.mirrors[variant]).predictions
             for name in self.bins(predictions):
                 counts[name] += 1
 
     def durations(self) -> Iterator[tuple[str, ErrorType, Histogram]]:
         """Each histogram that has counted something, with its variant and type of error."""
-        for name, variant in self.variants.items():
+        for name, variant in self._counted():
             for error_type, histogram in variant.durations.items():
                 yield name, error_type, histogram
+
+    def _counted(self) -> Iterator[tuple[str, VariantInstruments]]:
+        yield from self.variants.items()
+        yield from self.mirrors.items()
 
     def rest(self) -> Iterator[Metric]:
         """Everything but the histogram."""
@@ -179,7 +197,7 @@ class Instruments(Collector):
             labels=["service", "variant", "error_type"])
         predictions = CounterMetricFamily("opsdeck_predictions", "Predictions by bin.",
                                           labels=["service", "variant", "bin"])
-        for name, variant in self.variants.items():
+        for name, variant in self._counted():
             units.add_metric([self.service, name], variant.units.count)
             for error_type, count in variant.units.failures.items():
                 failures.add_metric([self.service, name, error_type], count)
@@ -188,6 +206,12 @@ class Instruments(Collector):
         yield units
         yield failures
         yield predictions
+        lost = CounterMetricFamily("opsdeck_mirror_dropped",
+                                   "Requests that were not mirrored, for too many were under way.",
+                                   labels=["service", "variant"])
+        for name, count in self.mirror_dropped.items():
+            lost.add_metric([self.service, name], count)
+        yield lost
         dropped = CounterMetricFamily("opsdeck_prediction_log_dropped",
                                       "Predictions that could not be logged.", labels=["service"])
         dropped.add_metric([self.service], self.dropped())

@@ -14,7 +14,8 @@ from yarl import URL
 
 from engine.serving.correlation import CORRELATION_HEADER, Trace, correlation_id, trace
 from engine.serving.gateway_config import VERSION, GatewayConfig
-from engine.serving.instruments import ErrorType, Instruments
+from engine.serving.instruments import MIRROR, ErrorType, Instruments
+from engine.serving.mirror import Mirror
 from engine.serving.outcome import STATUS, Failure, error_body, judge
 from engine.serving.prediction_log import Entry, PredictionLog
 from engine.serving.records import CONTENT_LIMIT, predictions_of
@@ -25,6 +26,8 @@ from engine.serving.weights import Traffic
 ERROR_HEADER = "x-opsdeck-error-type"
 VARIANT_HEADER = "x-opsdeck-variant"
 VERSION_HEADER = "x-opsdeck-model-version"
+# So that a model with effects of its own can tell what nobody waits for.
+MIRROR_HEADER = "x-opsdeck-mirror"
 
 # What a proxy must not pass on (RFC 9110, 7.6.1), what it sets itself, and what would let the
 # variant encode its answer so that nobody could log it.
@@ -32,7 +35,7 @@ _NOT_PASSED = frozenset({
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection",
     "te", "trailer", "transfer-encoding", "upgrade", "host", "content-length", "expect",
     "content-encoding", "accept-encoding", "traceparent", "tracestate", CORRELATION_HEADER,
-    ERROR_HEADER, VARIANT_HEADER, VERSION_HEADER})
+    ERROR_HEADER, VARIANT_HEADER, VERSION_HEADER, MIRROR_HEADER})
 _NOT_RETURNED = frozenset({
     "connection", "keep-alive", "proxy-authenticate", "proxy-connection", "te", "trailer",
     "transfer-encoding", "upgrade", "content-length", "date", "server", "set-cookie",
@@ -75,8 +78,10 @@ class Proxy:
     """POST /invocations. One instance a gateway; all its state belongs to the event loop."""
 
     def __init__(self, config: GatewayConfig, traffic: Traffic, instruments: Instruments,
-                 log: PredictionLog | None, clock: Callable[[], float] = time.time) -> None:
+                 log: PredictionLog | None, mirror: Mirror,
+                 clock: Callable[[], float] = time.time) -> None:
         self._config = config
+        self._mirror = mirror
         self._traffic = traffic
         self._instruments = instruments
         self._variants = instruments.variants
@@ -101,14 +106,15 @@ class Proxy:
         started = time.perf_counter()
         seen = self._identify(request.headers)
         variant = self._variants[seen.variant]
-        body = b""
+        body, asked = b"", False
         variant.active += 1
         try:
             body = await self._body(request)
             if variant.active > self._config.max_in_flight:
                 raise _Refused("unavailable", f"Variant {seen.variant} already has "
                                f"{self._config.max_in_flight} requests in flight.")
-            reply = await self._ask(seen, request, body)
+            asked = True
+            reply = await self._ask(seen, _passed_on(request.headers), body)
         except _Refused as refusal:
             reply = self._failed(seen, refusal.failure, refusal.status)
         finally:
@@ -126,7 +132,33 @@ class Proxy:
                 request.headers.get("content-type", ""), body, reply.content))
         elif not reply.error_type:
             self._count(seen.variant, reply.content)
+        if asked and self._mirror.takes(seen.key_hash, seen.variant):
+            self._send_again(seen, request.headers, body)
         return web.Response(body=reply.content, status=reply.status, headers=reply.headers)
+
+    def _send_again(self, seen: Seen, headers: CIMultiDictProxy[str], body: bytes) -> None:
+        name = self._mirror.variant
+        assert name is not None
+        instruments = self._instruments.mirror(name)
+
+        async def again() -> None:
+            started = time.perf_counter()
+            passed_on = _passed_on(headers)
+            passed_on[MIRROR_HEADER] = "true"
+            content, error_type = b"", ""
+            try:
+                reply = await self._ask(seen._replace(variant=name), passed_on, body)
+            except _Refused as refusal:
+                error_type = refusal.failure.error_type
+            else:
+                content, error_type = reply.content, reply.error_type
+            instruments.observe(time.perf_counter() - started, error_type)
+            instruments.units.answered(seen.unit, started, error_type)
+            if not error_type:
+                self._count(name + MIRROR, content)
+
+        if not self._mirror.start(again):
+            self._instruments.mirror_dropped[name + MIRROR] += 1
 
     def _count(self, variant: str, content: bytes) -> None:
         """Count the predictions of an answer that the log does not read. The log's limit holds here too:
@@ -160,10 +192,9 @@ class Proxy:
         except web.RequestPayloadError:
             raise _Refused("invalid_input", "The body is not what its headers say.") from None
 
-    async def _ask(self, seen: Seen, request: web.BaseRequest, body: bytes) -> Reply:
-        """The variant's answer, or the error that it stands for."""
+    async def _ask(self, seen: Seen, headers: CIMultiDict[str], body: bytes) -> Reply:
+        """The variant's answer, or the error that it stands for. `headers` are those that go to it."""
         name = seen.variant
-        headers = _passed_on(request.headers)
         # A body without a type is bytes (RFC 9110, 8.3). MLflow's server refuses those as the
         # caller's fault, but breaks where there is no type at all.
         headers.setdefault("content-type", "application/octet-stream")

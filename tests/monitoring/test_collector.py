@@ -131,6 +131,29 @@ async def test_the_tap_hears_of_each_service_at_each_tick_before_the_tick_ends(
     assert sorted(second) == [("challenger", 2.0, {"timeout": 2.0}), ("champion", 0.0, {})]
 
 
+async def test_what_is_mirrored_goes_to_the_tap_and_into_no_number_of_the_service(
+        target, config_of, watching, clock, history_file):
+    target.carries("flights", champion="7", challenger="8")
+    history = History(history_file, keep_s=86400, clock=clock.time, on_event=no_event)
+    watch = await watching(config_of({"flights": {
+        "scrape": [target.url], "limits": {"p99_ms": {"above": 150}}}}), history=history)
+    await watch.tick()
+    target.serve("flights", "champion", 0.02, times=10)
+    target.serve("flights", "challenger+mirror", 0.9, times=10, error="timeout")
+    await watch.tick()
+    seen = {one.variant: one.requests for one in watch.tapped[-1][2]}
+    assert seen == {"champion": 10, "challenger": 0, "challenger+mirror": 10}
+    assert {one.name for one in watch.row.variants} == {"champion", "challenger"}
+    assert (watch.row.rps, watch.row.error_ratio, watch.kinds) == (10.0, 0.0, [])
+    assert watch.row.trend_p99_ms[-1] == pytest.approx(20, rel=0.1)
+    assert watch.collector.latency("flights", "challenger+mirror").total == 10
+    assert watch.collector.read("flights", "challenger+mirror")["error_ratio"] == 1.0
+    with pytest.raises(NotFound, match=r"no variant champion\+mirror"):
+        watch.collector.read("flights", "champion+mirror")
+    past = await history.read("flights", 60, 60)
+    assert not any("mirror" in name for name in past.values)
+
+
 async def test_it_says_how_old_the_oldest_data_is_and_gives_the_windows_latencies(
         target, config_of, watching):
     watch = await watching(config_of({"flights": {"scrape": [target.url]}}))

@@ -41,6 +41,28 @@ def service(*replicas: Replica, **known) -> ServiceFold:
     return ServiceFold("flights", [one.fold for one in replicas], stale_after_s=5.0, **known)
 
 
+def test_what_is_mirrored_stands_apart_and_adds_nothing_to_the_service():
+    one = Replica()
+    one.gauges = {"weights": {("flights", "champion"): 100.0, ("flights", "challenger"): 0.0}}
+    one.serve("champion", [])
+    one.scrape(100.0)
+    for second in (1, 2):
+        one.serve("champion", [0.02] * 10)
+        one.serve("challenger+mirror", [0.9] * 4)
+        one.serve("challenger+mirror", [0.9], error="timeout")
+        one.scrape(100.0 + second)
+    fold = service(one)
+    whole, variants = fold.signals(102.0)
+    assert list(variants) == ["challenger", "champion"] and variants["challenger"].requests == 0
+    assert (whole.rps, whole.error_ratio, whole.requests) == (10.0, 0.0, 20)
+    assert whole.p99_ms == pytest.approx(20, rel=0.1)
+    mirrored = fold.mirrors(102.0)
+    assert list(mirrored) == ["challenger+mirror"]
+    shown = mirrored["challenger+mirror"]
+    assert (shown.rps, shown.error_ratio, shown.weight, shown.stale) == (5.0, 0.2, None, False)
+    assert fold.carried() == {"champion", "challenger"}
+
+
 @pytest.fixture
 def replica() -> Replica:
     one = Replica()

@@ -165,7 +165,7 @@ def config_of(home: Path, **more: Any) -> dict[str, Any]:
     ({"variants": {"champion": {"url": "http://x", "version": "a\nb"}}}, "version of variant"),
     ({"initial_weights": {"champion": 50}}, "add up to 50"), ({"timeout_s": 0}, "timeout_s"),
     ({"key_header": "a b"}, "key_header"), ({"session_header": ""}, "session_header ''"),
-    ({"unit_window_s": 0}, "unit_window_s"),
+    ({"unit_window_s": 0}, "unit_window_s"), ({"mirror_in_flight": 0}, "mirror_in_flight"),
     ({"prediction_bins": {}}, "edges (of a score) or classes"),
     ({"prediction_bins": {"edges": [1], "classes": ["a"]}}, "not both"),
     ({"prediction_bins": {"edges": []}}, "has 0 edges"),

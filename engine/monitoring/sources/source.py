@@ -14,6 +14,9 @@ and, where it counts them:
     opsdeck_unit_failures_total{service,variant,error_type}            counter; also error_type="any"
     opsdeck_predictions_total{service,variant,bin}                     counter
 
+Requests that are sent to a variant a second time, whose answers nobody gets, stand under the variant
+"VARIANT+mirror": they are evidence about the variant, and no traffic of the service.
+
 Further labels are allowed; the counts of such series are added.
 """
 
@@ -33,6 +36,7 @@ INFO = "opsdeck_model_info"
 UNITS = "opsdeck_units_total"
 UNIT_FAILURES = "opsdeck_unit_failures_total"
 PREDICTIONS = "opsdeck_predictions_total"
+MIRROR = "+mirror"
 ERROR_TYPES = ("timeout", "out_of_memory", "invalid_input", "model_error", "unavailable")
 
 Kind = Literal["gone", "slow", "redirect", "refused", "huge", "not_text", "rubbish", "empty",
@@ -59,6 +63,11 @@ class Tally(NamedTuple):
 
 
 Pair = tuple[str, str]  # service, variant
+
+
+def is_mirror(variant: str) -> bool:
+    """Whether this stands for what is mirrored to a variant."""
+    return variant.endswith(MIRROR)
 
 
 @dataclass(frozen=True, slots=True)

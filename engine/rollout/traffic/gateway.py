@@ -5,6 +5,8 @@ may use.
     PUT  /weights  {"weights", "lease_s", "fallback", "if_revision"}
                                                            200 the new split
     POST /lease    {"lease_s"}                             200 the split with its lease renewed
+    PUT  /mirror   {"variant", "percent", "lease_s"}       200 the mirror, see `_check_mirror`
+    DELETE /mirror                                         200 no mirror
 
 A refusal is 4xx or 500 with {"error", "code", "hint"}.
 """
@@ -66,6 +68,36 @@ class GatewayRouter:
         return self._split(service, await self._call(service, "POST", "/lease",
                                                      {"lease_s": lease_s}))
 
+    async def mirror(self, service: str, variant: str, percent: float, lease_s: float) -> None:
+        """Send `percent` of the requests a second time, to `variant`, for `lease_s` seconds from now, in
+        place of any mirror before. Their answers are thrown away; what they show is counted under the
+        variant's name with "+mirror" behind it."""
+        self._check_mirror(service, variant, await self._call(service, "PUT", "/mirror", {
+            "variant": variant, "percent": percent, "lease_s": lease_s}))
+
+    async def unmirror(self, service: str) -> None:
+        """Mirror no more; nothing happens where there is no mirror."""
+        self._check_mirror(service, None, await self._call(service, "DELETE", "/mirror", None))
+
+    def _check_mirror(self, service: str, variant: str | None, body: Any) -> None:
+        try:
+            owner, mirror = body["service"], body["mirror"]
+            mirrored = None if mirror is None else mirror["variant"]
+        except (KeyError, TypeError) as error:
+            raise OutcomeUnknown(f"The gateway of {service} gave an answer that is not a mirror.",
+                                 where=str(self._sockets[service])) from error
+        self._check_owner(service, owner)
+        if mirrored != variant:
+            raise ActionFailed(f"The gateway of {service} was asked to mirror to {variant or 'none'} "
+                               f"and mirrors to {mirrored or 'none'}.",
+                               where=str(self._sockets[service]))
+
+    def _check_owner(self, service: str, owner: str) -> None:
+        if owner != service:
+            raise ActionFailed(f"This admin socket belongs to {owner}, not to {service}.",
+                               where=str(self._sockets[service]),
+                               hint="Correct the gateway's socket in opsdeck.yaml.")
+
     async def _put(self, service: str, body: dict[str, Any]) -> dict[str, float]:
         return self._split(service, await self._call(service, "PUT", "/weights", body)).weights
 
@@ -105,10 +137,7 @@ class GatewayRouter:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise OutcomeUnknown(f"The gateway of {service} gave an answer that is not a split.",
                                  where=str(self._sockets[service])) from error
-        if owner != service:
-            raise ActionFailed(f"This admin socket belongs to {owner}, not to {service}.",
-                               where=str(self._sockets[service]),
-                               hint="Correct the gateway's socket in opsdeck.yaml.")
+        self._check_owner(service, owner)
         return traffic
 
 

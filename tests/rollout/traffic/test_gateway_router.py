@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from engine.config import Process
@@ -114,6 +115,33 @@ async def test_a_fallback_that_is_no_split_is_refused_in_the_gateways_words(
     assert await router.read("flights") == ALL
 
 
+async def mirrored(home: Path) -> dict[str, object] | None:
+    transport = httpx.AsyncHTTPTransport(uds=str(home / "admin.sock"))
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        found: dict[str, object] | None = (await client.get("/mirror")).json()["mirror"]
+        return found
+
+
+async def test_a_mirror_begins_is_replaced_and_ends(router: GatewayRouter, home: Path) -> None:
+    await router.mirror("flights", "challenger", 10, 30)
+    await router.mirror("flights", "challenger", 20, 60)
+    found = await mirrored(home)
+    assert found is not None and (found["variant"], found["percent"]) == ("challenger", 20)
+    assert await router.read("flights") == ALL
+    await router.unmirror("flights")
+    await router.unmirror("flights")
+    assert await mirrored(home) is None
+
+
+async def test_a_mirror_that_is_none_is_refused_in_the_gateways_words(router: GatewayRouter) -> None:
+    with pytest.raises(ActionFailed, match="no variant 'other' to mirror to"):
+        await router.mirror("flights", "other", 10, 30)
+    with pytest.raises(ActionFailed, match="percent must be"):
+        await router.mirror("flights", "challenger", 0, 30)
+    with pytest.raises(ActionFailed, match="belongs to flights, not to pricing"):
+        await router.unmirror("pricing")
+
+
 async def test_without_a_lease_there_is_none_to_renew(router: GatewayRouter) -> None:
     with pytest.raises(ActionFailed, match="no lease to renew"):
         await router.renew("flights", 60)
@@ -194,5 +222,7 @@ async def test_what_breaks_after_the_request_was_sent_is_unknown_where_it_may_ha
         router = GatewayRouter({"flights": tmp_path / "a.sock"}, timeout_s=0.2)
         with pytest.raises(reading):
             await router.read("flights")
-        with pytest.raises(shifting):
-            await router.shift("flights", ALL)
+        for call in (router.shift("flights", ALL), router.mirror("flights", "challenger", 5, 30),
+                     router.unmirror("flights")):
+            with pytest.raises(shifting):
+                await call
