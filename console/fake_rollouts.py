@@ -115,7 +115,8 @@ def _running(at: float) -> wire.Rollout:
 
 
 def _paused(at: float) -> wire.Rollout:
-    return rollout("168", "spam", "paused", at, version=4, reached=5, weight=5.0, concurrent=False,
+    return rollout("168", "spam", "paused", at, ago=2700.0, version=4, reached=5,
+                   weight=5.0, concurrent=False,
                    metrics=metrics(96, 0, good=0.0), bad=0, exposed=96, paused_by="engine", ln_e_all=0.0,
                    sentence="there is too little traffic to say anything", step_requests=96,
                    missing="104 of 200 requests are still to come", wait_s=2460.0, bad_limit=None,

@@ -85,7 +85,7 @@ class RolloutsView(View):
         return ["Rollouts"]
 
     def body(self) -> Iterable[Widget]:
-        yield Table(COLUMNS, empty="no rollouts")
+        yield Table(COLUMNS, empty="reading the rollouts")
         yield Lines(id="detail")
 
     def table(self) -> Table:
@@ -95,9 +95,11 @@ class RolloutsView(View):
         deck = self.deck
         self._read_if_due()
         rollouts = order(self.found or [])
-        self.table().empty = "no rollouts" if self.found is not None else "reading the rollouts"
-        self.table().set_rows([row(r, deck.glyphs, deck.state.now) for r in rollouts
-                               if matches(self.filter, r.run, r.service, r.state, r.verdict, r.by, r.next)])
+        if self.found is not None:  # else the selection that was kept here would be lost
+            self.table().empty = "no rollouts"
+            self.table().set_rows([
+                row(r, deck.glyphs, deck.state.now) for r in rollouts
+                if matches(self.filter, r.run, r.service, r.state, r.verdict, r.by, r.next)])
         self.query_one("#detail", Lines).show(self._detail(rollouts))
 
     def _read_if_due(self) -> None:

@@ -164,6 +164,8 @@ class View(Screen[None], inherit_bindings=False):
         found = self.deck.state.service(service)
         if found is not None and found.rollout:
             self.deck.go("rollout", service)
+        elif not service:
+            self.deck.say("No service is selected.", passing=True)
         else:
             self.deck.say(f"No rollout runs on {service}; :rollouts has those that have ended.", passing=True)
 

@@ -20,7 +20,8 @@ from tests.console.terminal import sgr_colors
 FOLDER = Path(__file__).parent / "snapshots"
 UPDATE = bool(os.environ.get("OPSDECK_UPDATE_SNAPSHOTS"))
 SIZES = ((80, 24), (160, 48))
-MONOCHROME = ("fleet", "run-typed", "service", "run-unknown-dialog")
+MONOCHROME = ("fleet", "run-typed", "service", "run-unknown-dialog", "fleet-rollouts", "rollouts",
+              "rollout-healthy", "rollout-failing", "rollout-unwatched")
 
 
 def looks(painter: Painter) -> str:
@@ -56,7 +57,8 @@ async def test_in_monochrome_a_screen_says_the_same_without_any_colour(name: str
         compare(f"{name}-mono", app.painter)
 
 
-@pytest.mark.parametrize("name", ["fleet", "run-typed", "service", "approvals"])
+@pytest.mark.parametrize("name", ["fleet", "run-typed", "service", "approvals", "rollouts", "rollout-healthy",
+                                  "rollout-failing", "rollout-evidence"])
 async def test_in_ascii_mode_a_screen_is_ascii(name: str) -> None:
     scene = next(s for s in SCENES if s.name == name)
     async with opened(scene, (80, 24), ascii=True) as (app, _pilot):
@@ -70,6 +72,18 @@ async def test_a_calm_screen_has_at_most_three_colours() -> None:
         colors = {look.split(";", 1)[-1] if look[:2] == "1;" else look
                   for row in app.painter.looks for look in row if look not in ("", "1", "7")}
         assert 1 <= len(colors) <= 3, colors
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["80x24", "160x48"])
+@pytest.mark.parametrize("scene", [s for s in SCENES if s.name.startswith("rollout-") and s.name not in (
+    "rollout-approve", "rollout-promote-full", "rollout-abort", "rollout-run")], ids=lambda s: s.name)
+async def test_what_a_rollout_wants_of_a_person_is_on_screen_whole(
+        scene: Scene, size: tuple[int, int]) -> None:
+    from console import rollout_text
+    async with opened(scene, size) as (app, _pilot):
+        view = app.view
+        text, _ = rollout_text.next_action(view.rollout, app.state)  # type: ignore[union-attr]
+        assert text in " ".join(" ".join(app.painter.text()).split())
 
 
 @pytest.mark.parametrize("size", SIZES, ids=["80x24", "160x48"])

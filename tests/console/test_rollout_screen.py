@@ -1,0 +1,334 @@
+"""What the Rollout screen does: verbs, refusals when the world has moved, old data, and following."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from textual.pilot import Pilot
+
+from console.app import OpsdeckApp
+from console.fake import FakeSource
+from console.fake_world import World
+from console.screens.dialog import Dialog
+from console.screens.rollout import RolloutScreen
+from console.screens.start import StartView
+from console.source import Link
+from engine.api import wire
+from engine.errors import EngineUnreachable
+from tests.console.scenes import FIXED, Scene, opened, press, rollout, steady, typed, until
+
+SIZES = ((80, 24), (160, 48))
+
+
+def source_of(app: OpsdeckApp) -> FakeSource:
+    assert isinstance(app.source, FakeSource)
+    return app.source
+
+
+def picture(app: OpsdeckApp) -> str:
+    return " ".join(" ".join(app.painter.text()).split())
+
+
+async def do(app: OpsdeckApp, pilot: Pilot[int], *keys: str) -> None:
+    await press(app, *keys)
+    await steady(pilot, app)
+
+
+def at(name: str, *, write: bool = True, change: Callable[[wire.Rollout], None] | None = None) -> Scene:
+    return Scene("rollout", typed(f":rollout {name}\r"), write=write, prepare=rollout(name, change))
+
+
+async def test_approving_binds_to_the_digest_that_was_shown() -> None:
+    async with opened(at("171"), (80, 24)) as (app, pilot):
+        await do(app, pilot, "A")
+        assert "Approve it?" in picture(app) and "16,420 of 20,000 requests so far" in picture(app)
+        await do(app, pilot, "y")
+        assert [(r, v, a.step, a.digest, a.seen_state) for r, v, a in source_of(app).acts] == [
+            ("171", "approve", "weight-50", "5e1d09c2d3e4b5f6", {"challenger": 25.0})]
+        assert "50 % live" in picture(app), "what the act has changed is shown at once"
+
+
+async def test_the_approvals_view_asks_the_same_question_of_a_rollout() -> None:
+    scene = Scene("approvals", typed(":approvals\r/weight-50\rA"), write=True, prepare=rollout("171"))
+    async with opened(scene, (80, 24)) as (app, _pilot):
+        assert "version 12 to 13" in picture(app) and "Exposed" in picture(app)
+
+
+@pytest.mark.parametrize(("name", "keys", "verb", "step"), [
+    ("169", ("p", "y"), "pause", None), ("168", ("p", "y"), "resume", None),
+    ("169", ("P", "y"), "promote", "watch-5"),
+    ("169", ("F", *typed("recommend"), "enter"), "promote-full", None),
+    ("171", ("A", "r", *typed("not now"), "enter"), "reject", "weight-50")])
+async def test_each_verb_reaches_the_engine(
+        name: str, keys: tuple[str, ...], verb: str, step: str | None) -> None:
+    async with opened(at(name), (80, 24)) as (app, pilot):
+        await do(app, pilot, *keys)
+        (run, did, act), = source_of(app).acts
+        assert (run, did, act.step) == (name, verb, step)
+
+
+async def test_promoting_without_watching_wants_the_name_of_the_service() -> None:
+    async with opened(at("169"), (80, 24)) as (app, pilot):
+        await do(app, pilot, "F", "y", "enter")
+        assert source_of(app).acts == [] and "That is not recommend. Nothing was done." in picture(app)
+
+
+@pytest.mark.parametrize("key", ["x", "X"])
+async def test_abort_takes_two_keys_in_read_only_mode_and_rolls_back(key: str) -> None:
+    async with opened(at("169", write=False), (80, 24)) as (app, pilot):
+        await do(app, pilot, key, "y")
+        assert [(r, v, a.rollback) for r, v, a in source_of(app).acts] == [("169", "abort", True)]
+        assert "rolled back" in picture(app) and "canary gets 0 %" in picture(app)
+
+
+@pytest.mark.parametrize(("keys", "place"), [
+    (typed(":run 169\r"), "run"), (typed(":runs\r/169\r"), "runs"), (typed(":rollouts\rj"), "rollouts"),
+    (typed("/recommend\r"), "fleet")])
+async def test_an_abort_of_a_rollout_rolls_back_wherever_it_is_asked_for(
+        keys: tuple[str, ...], place: str) -> None:
+    async with opened(Scene("any", keys, prepare=rollout("169")), (80, 24)) as (app, pilot):
+        assert app.trail.here[0] == place
+        await do(app, pilot, "x", "y")
+        assert [(r, v, a.rollback) for r, v, a in source_of(app).acts] == [("169", "abort", True)]
+
+
+async def test_an_abort_rolls_back_even_when_the_engine_cannot_say_what_the_run_is() -> None:
+    class Mute(FakeSource):
+        async def run(self, run: str) -> wire.RunView:
+            raise EngineUnreachable("the engine does not answer")
+
+    source = Mute(World(), clock=lambda: FIXED)
+    source.world.roll_out()
+    async with opened(Scene("fleet", typed("/recommend\r")), (80, 24), source=source) as (app, pilot):
+        await do(app, pilot, "x", "y")
+        assert [(r, v, a.rollback) for r, v, a in source.acts] == [("169", "abort", True)]
+
+
+def _weight(one: wire.Rollout) -> None:
+    one.weight = 10.0
+
+
+def _verdict(one: wire.Rollout) -> None:
+    one.verdict, one.sentence = "bad", "errors crossed their line"
+
+
+def _step(one: wire.Rollout) -> None:
+    one.step = "weight-25"
+
+
+def _blind(one: wire.Rollout) -> None:
+    one.watching = False
+
+
+def _router(one: wire.Rollout) -> None:
+    one.weight = None
+
+
+@pytest.mark.parametrize(("name", "keys"), [("169", ("P",)), ("171", ("A",))])
+@pytest.mark.parametrize(("change", "says"), [
+    (_weight, "gets 10 % now"), (_verdict, "is now bad: errors crossed their line"),
+    (_step, "is now at weight-25"), (_blind, "Nobody watches this rollout"),
+    (_router, "gets an unknown share now")])
+async def test_what_has_moved_under_the_dialog_refuses_the_act(
+        name: str, keys: tuple[str, ...], change: Callable[[wire.Rollout], None], says: str) -> None:
+    async with opened(at(name), (80, 24)) as (app, pilot):
+        await do(app, pilot, *keys)
+        assert isinstance(app.screen, Dialog)
+        source_of(app).before_rollout = change
+        await do(app, pilot, "y")
+        assert source_of(app).acts == []
+        assert "Not done:" in picture(app) and says in picture(app)
+
+
+async def test_what_has_moved_under_the_dialog_never_refuses_an_abort() -> None:
+    async with opened(at("169"), (80, 24)) as (app, pilot):
+        await do(app, pilot, "x")
+        source_of(app).before_rollout = _verdict
+        await do(app, pilot, "y")
+        assert [v for _, v, _ in source_of(app).acts] == ["abort"]
+
+
+@pytest.mark.parametrize("keys", [("A",), ("p",), ("P",), ("F",)])
+async def test_data_of_an_engine_that_is_away_is_acted_on_by_abort_alone(keys: tuple[str, ...]) -> None:
+    def away(source: FakeSource) -> None:
+        source.heard = FIXED - 12.0
+
+    name = "171" if keys == ("A",) else "169"
+    scene = Scene("rollout", typed(f":rollout {name}\r"), write=True, prepare=rollout(name), last=away)
+    async with opened(scene, (80, 24)) as (app, pilot):
+        source_of(app).link = Link("live")
+        app.state.tick = type(app.state.tick)(app.state.snapshot, FIXED - 12.0, app.state.link)
+        await do(app, pilot, *keys)
+        assert not isinstance(app.screen, Dialog) and "12 s old" in picture(app)
+        await do(app, pilot, "escape", "x", "y")
+        assert [v for _, v, _ in source_of(app).acts] == ["abort"]
+
+
+@pytest.mark.parametrize(("name", "keys"), [("171", ("A",)), ("169", ("P",)), ("169", ("F",))])
+async def test_a_rollout_that_nobody_watches_is_not_taken_further_but_aborted(
+        name: str, keys: tuple[str, ...]) -> None:
+    async with opened(at(name, change=_blind), (80, 24)) as (app, pilot):
+        assert "watching: OFF" in picture(app)
+        await do(app, pilot, *keys)
+        assert not isinstance(app.screen, Dialog) and "Nobody watches this rollout" in picture(app)
+        await do(app, pilot, "escape", "x", "y")
+        assert [v for _, v, _ in source_of(app).acts] == ["abort"]
+
+
+async def test_a_rollout_whose_own_evidence_grows_old_is_not_promoted_while_the_fleet_lives() -> None:
+    now = [FIXED]
+
+    class Silent(FakeSource):
+        silent = False
+
+        async def rollout(self, name: str) -> wire.Rollout:
+            if self.silent:
+                raise EngineUnreachable("the rollout cannot be read")
+            return await super().rollout(name)
+
+    source = Silent(World(), clock=lambda: now[0])
+    source.world.roll_out()
+    async with opened(at("169"), (80, 24), source=source) as (app, pilot):
+        source.silent = True
+        now[0] += 7.0
+        source.push()
+        await until(pilot, lambda: "What is shown of this rollout is 7 s old" in picture(app), "its age")
+        await do(app, pilot, "P")
+        assert not isinstance(app.screen, Dialog) and "watching not known" in picture(app)
+        await do(app, pilot, "escape", "x", "y")
+        assert [v for _, v, _ in source.acts] == ["abort"]
+
+
+async def test_the_screen_follows_the_rollout_and_reads_it_at_most_once_a_second() -> None:
+    now, reads = [FIXED], [0]
+
+    class Counting(FakeSource):
+        async def rollout(self, name: str) -> wire.Rollout:
+            reads[0] += 1
+            return await super().rollout(name)
+
+    source = Counting(World(), clock=lambda: now[0])
+    source.world.roll_out()
+    async with opened(at("169"), (80, 24), source=source) as (app, pilot):
+        before = reads[0]
+        for _ in range(6):
+            source.push()
+            await steady(pilot, app)
+        assert reads[0] == before, "six ticks within the second read nothing"
+        now[0] += 1.0
+        source.world.advance()
+        source.push()
+        await until(pilot, lambda: "1,960 canary requests" in picture(app), "the new count")
+        assert reads[0] == before + 1
+
+
+async def test_where_no_cell_has_changed_nothing_is_written() -> None:
+    now = [FIXED]
+    source = FakeSource(World(), clock=lambda: now[0])
+    source.world.roll_out()
+    async with opened(at("167"), (80, 24), source=source) as (app, pilot):
+        app.painter.flush()
+        source.push()
+        await steady(pilot, app)
+        assert app.painter.flush() == ""
+
+
+async def test_an_ended_rollout_is_not_read_again() -> None:
+    now, reads = [FIXED], [0]
+
+    class Counting(FakeSource):
+        async def rollout(self, name: str) -> wire.Rollout:
+            reads[0] += 1
+            return await super().rollout(name)
+
+    source = Counting(World(), clock=lambda: now[0])
+    source.world.roll_out()
+    async with opened(at("170"), (80, 24), source=source) as (app, pilot):
+        before = reads[0]
+        now[0] += 5.0
+        source.push()
+        await steady(pilot, app)
+        assert reads[0] == before
+
+
+async def test_the_way_back_from_a_promotion_is_filled_in() -> None:
+    async with opened(at("167"), (80, 24)) as (app, pilot):
+        await do(app, pilot, "u")
+        view = app.view
+        assert isinstance(view, StartView) and view.name_of == "rollback-after-promotion"
+        assert view.form.values() == {"service": "pricing", "to": "champion"}
+
+
+async def test_only_a_promoted_rollout_has_a_way_back() -> None:
+    async with opened(at("169"), (80, 24)) as (app, pilot):
+        await do(app, pilot, "u")
+        assert "Only a promoted rollout has a way back" in picture(app)
+
+
+async def test_trying_again_takes_the_same_procedure_and_parameters() -> None:
+    async with opened(at("170"), (80, 24)) as (app, pilot):
+        await do(app, pilot, "R", "enter", "enter", "enter")
+        assert "Start rollout-flights?" in picture(app)
+        await do(app, pilot, "y")
+        request, = source_of(app).started
+        assert (request.procedure, request.params) == (
+            "rollout-flights", {"service": "flights", "to": "challenger", "reason": "the spring model"})
+
+
+async def test_enter_leads_to_the_run_and_o_back_to_the_rollout() -> None:
+    async with opened(at("171"), (80, 24)) as (app, pilot):
+        await do(app, pilot, "enter")
+        assert app.trail.here == ("run", "171") and "o evidence" in picture(app)
+        await do(app, pilot, "o")
+        assert app.trail.here == ("rollout", "171") and len(app.trail.places) == 2
+
+
+async def test_t_leads_to_the_timeline_of_the_run() -> None:
+    async with opened(at("171"), (80, 24)) as (app, pilot):
+        await do(app, pilot, "t")
+        assert "── timeline" in picture(app) and "#171" in picture(app)
+
+
+async def test_o_in_the_fleet_opens_the_rollout_that_runs_there() -> None:
+    async with opened(Scene("fleet", typed("/spam\r"), prepare=rollout("168")), (80, 24)) as (app, pilot):
+        assert "o rollout" in picture(app)
+        await do(app, pilot, "o")
+        assert app.trail.here == ("rollout", "spam")
+        await do(app, pilot, *typed(":fleet\r/"), "ctrl+u", *typed("churn\ro"))
+        assert "No rollout runs on churn" in picture(app)
+
+
+async def test_a_service_that_was_never_rolled_out_is_a_sentence() -> None:
+    scene = Scene("r", typed(":rollout churn\r"), prepare=rollout("171"))
+    async with opened(scene, (80, 24)) as (app, pilot):
+        assert "There is no rollout of churn. See `:rollouts`." in picture(app)
+        await do(app, pilot, "A", "P", "e", "u", "R", "y", "t", "enter")
+        assert isinstance(app.view, RolloutScreen)
+
+
+async def test_the_list_opens_the_selected_rollout_and_comes_back_to_it() -> None:
+    async with opened(Scene("r", typed(":rollouts\rj\r"), prepare=rollout("171")), (80, 24)) as (app, pilot):
+        assert app.trail.here == ("rollout", "169")
+        await do(app, pilot, "escape")
+        table = app.view.table() if app.view else None
+        assert table is not None and table.selected == "169"
+
+
+async def test_evidence_over_time_turns_pages_and_goes_back_to_the_numbers() -> None:
+    async with opened(at("170"), (80, 24)) as (app, pilot):
+        await do(app, pilot, "e")
+        assert "1/2 PgDn" in picture(app) and "predictions" not in picture(app)
+        await do(app, pilot, "pagedown", "pagedown")
+        assert "2/2 PgDn" in picture(app) and "predictions" in picture(app)
+        await do(app, pilot, "e")
+        assert "IS IT WORSE?" in picture(app)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["80x24", "160x48"])
+async def test_a_long_message_takes_no_room_from_the_next_action(size: tuple[int, int]) -> None:
+    async with opened(at("171"), size) as (app, pilot):
+        app.say("A long sentence about what could not be done, and why, and what to do. " * 5, "warn")
+        await steady(pilot, app)
+        assert ("Step weight-50 (50 % of the traffic) needs 1 more approval. Press A, read, then y approves "
+                "or r rejects.") in picture(app)
