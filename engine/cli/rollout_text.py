@@ -178,11 +178,10 @@ def _next(rollout: wire.Rollout) -> list[tuple[str, str]]:
     found = []
     if rollout.gate is not None:
         found += [("gate", plain(wants(rollout.gate, rollout.at))), ("answer", answer(rollout) or "")]
-    found += [("next", plain(rollout.next or "")), ("then", plain(rollout.after or "")),
-              ("undo", plain(rollout.undo or "")), ("reason", plain(rollout.reason or ""))]
     if rollout.ended is not None:
-        found.append(("to do", remedy(rollout)))
-    return found
+        return [*found, ("reason", plain(rollout.reason or "")), ("to do", remedy(rollout))]
+    return [*found, ("next", plain(rollout.next or "")), ("then", plain(rollout.after or "")),
+            ("undo", plain(rollout.undo or "")), ("reason", plain(rollout.reason or ""))]
 
 
 def ending(rollout: wire.Rollout) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from typing import Any
 
 from engine.api import wire
 from engine.api.light import connect
@@ -52,10 +53,21 @@ def lines(status: wire.Status, *, colour: bool) -> list[str]:
         for alert in service.alerts:
             tries = f"; try runbook {alert.runbooks[0]}" if alert.runbooks else ""
             shown.append(plain(f"{alert.level}  {service.name}: {alert.title}{tries}"))
+        if service.rollout is not None:
+            shown.append(plain(f"{service.name}: {_rollout(service.rollout)}; see `opsdeck rollout "
+                               f"{service.name}`"))
         if service.waiting:
             shown.append(f"{plain(service.name)}: {service.waiting} wait for a person; see "
                          "`opsdeck handover`")
     return [*shown, f"at {stamp(status.at)}"]
+
+
+def _rollout(found: dict[str, Any]) -> str:
+    """The rollout that runs, in words: `rollout 41 at 5 %, step 3 of 12, undecided`."""
+    weight = "an unknown weight" if found.get("weight") is None else f"{found['weight']:g} %"
+    waits = ", waits for a person" if found.get("waits") else ""
+    return (f"rollout {found.get('run')} at {weight}, step {found.get('step')} of {found.get('steps')}, "
+            f"{found.get('verdict')}{waits}")
 
 
 def _stale(service: wire.Service) -> bool:

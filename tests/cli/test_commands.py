@@ -154,6 +154,18 @@ def test_a_signal_over_its_limit_is_marked_before_it_alerts() -> None:
     assert row.endswith("over limit")
 
 
+def test_status_tells_of_a_rollout_that_runs() -> None:
+    found = {"run": "41", "weight": 5.0, "step": 3, "steps": 12, "state": "waiting", "verdict": "undecided",
+             "waits": True}
+    row = wire.Service("flights", 0.1, [], None, found, 0, [])
+    text = "\n".join(lines(wire.Status(0.0, [row]), colour=False))
+    assert ("flights: rollout 41 at 5 %, step 3 of 12, undecided, waits for a person; see `opsdeck rollout "
+            "flights`") in text
+    row.rollout = found | {"weight": None, "waits": False}
+    assert "rollout 41 at an unknown weight, step 3 of 12, undecided;" in "\n".join(
+        lines(wire.Status(0.0, [row]), colour=False))
+
+
 def test_lines_from_elsewhere_are_folded_into_one() -> None:
     assert plain("no gateway.\n  Give it one.\x1b[2J") == "no gateway. Give it one.\ufffd[2J"
     assert plain("a\nb", keep="\n") == "a\nb"
