@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from engine.api import wire
 from engine.errors import NotFound, OpsdeckError
+from engine.journal.events import Event
 from engine.monitoring.collector import Collector
 from engine.procedures.decide import current_state
 from engine.procedures.executor import Executor, Live
@@ -21,6 +23,7 @@ from engine.rollout.view import fleet_row, rollout_view
 from engine.waiting import waiting
 from engine.words import nearest
 
+log = logging.getLogger("opsdeck")
 LOOKED_AT = 500  # runs in which an ended rollout is looked for
 SHOWN = 20
 
@@ -105,17 +108,24 @@ class RolloutViews:
         if id not in self._ended:
             recorder = self._executor.recorder
             events = await recorder.call(recorder.journal.read, id)
-            if "\nkind: rollout" not in events[0].data.get("document", ""):
+            try:
+                view = await self._over_view(events)
+            except (KeyError, TypeError, ValueError, OpsdeckError) as error:
+                log.warning("the rollout of run %s cannot be read back: %r", id, error)
                 view = None
-            else:
-                run = fold(events)
-                view = None if run.document.rollout is None else rollout_view(
-                    run, folded(events), await run_view(self._executor, run), now=None, weight=None,
-                    lease_s=None, watching=False)
             if len(self._ended) >= LOOKED_AT:
                 self._ended.clear()
             self._ended[id] = view
         return self._ended[id]
+
+    async def _over_view(self, events: Sequence[Event]) -> wire.Rollout | None:
+        if "\nkind: rollout" not in events[0].data.get("document", ""):
+            return None
+        run = fold(list(events))
+        if run.document.rollout is None:
+            return None
+        return rollout_view(run, folded(events), await run_view(self._executor, run), now=None, weight=None,
+                            lease_s=None, watching=False)
 
     def _weight(self, service: str, to: str) -> float | None:
         try:

@@ -33,6 +33,18 @@ class Rolled(Params):
     to: Name
 
 
+class Of(Params):
+    """The service that is rolled out."""
+
+    service: Name
+
+
+class Abort(Of):
+    """`reason` stands in the record of the rollout that is ended."""
+
+    reason: str = "aborted by a runbook"
+
+
 class Weigh(Rolled):
     """`weight`: percent for `to`; `lease_s`: without renewal the router goes back after so long."""
 
@@ -199,6 +211,22 @@ async def restore(ctx: Context, params: Restore) -> dict[str, Any]:
         return {"before": before, "after": after, "warm": warm}
 
 
+async def abort(ctx: Context, params: Abort) -> dict[str, Any]:
+    """Effect idempotent. Ends every rollout of the service and waits until its traffic is back. Result:
+    ended, the runs that were. Raises ActionFailed where one does not end."""
+    ended = await _rollouts(ctx).end_all(params.service, params.reason)
+    ctx.log(f"ended: run {', '.join(ended)}" if ended else f"{params.service} has no rollout that runs")
+    return {"ended": ended}
+
+
+async def verdict(ctx: Context, params: Of) -> dict[str, Any]:
+    """Effect none. Result: run, verdict and text of the rollout that runs. Raises ActionFailed without one."""
+    run, analysis = _rollouts(ctx).running(params.service)
+    text = verdict_sentence(analysis)
+    ctx.log(f"run {run}: {text}")
+    return {"run": run, "verdict": analysis.verdict.verdict if analysis.verdict else "undecided", "text": text}
+
+
 async def _set(ctx: Context, found: Facts, wanted: dict[str, float], lease_s: float | None
                ) -> dict[str, Any]:
     seen = await read_traffic(ctx.router, found.service)
@@ -299,4 +327,9 @@ ACTIONS: list[Action[Any]] = [
     Action(name="rollout.restore", effect="idempotent", params=Restore, run=restore, service="service",
            summary="Go back to the weights from before the rollout",
            describe=lambda p: f"rollout.restore {p.service} {percents(p.weights)}"),
+    Action(name="rollout.abort", effect="idempotent", params=Abort, run=abort, service="service",
+           summary="End a service's rollout and send its traffic back",
+           describe=lambda p: f"rollout.abort {p.service}"),
+    Action(name="rollout.verdict", effect="none", params=Of, run=verdict, service="service",
+           summary="Read the verdict on the rollout that runs", describe=lambda p: f"rollout.verdict {p.service}"),
 ]

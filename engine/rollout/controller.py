@@ -162,26 +162,43 @@ class Rollouts:
 
         Raises ActionFailed when a newer one is there, or an older one does not end.
         """
-        executor = self._means.executor
+        if any(int(live.progress.id) > int(run) for live in self._of(service)):
+            raise ActionFailed(f"a newer rollout of {service} has begun")
+        await self.end_all(service, f"superseded by run {run}", besides=run)
+
+    async def end_all(self, service: str, reason: str, besides: str = "") -> list[str]:
+        """End the rollouts of a service, but one, and wait until they have; the runs ended.
+
+        Raises ActionFailed when one does not end.
+        """
+        ended: list[str] = []
         waited = 0.0
-        while True:
-            others = [live for live in executor.live.values()
-                      if live.progress.id != run and _of(live, service) and not live.progress.finished]
-            if any(int(live.progress.id) > int(run) for live in others):
-                raise ActionFailed(f"a newer rollout of {service} has begun")
-            if not others:
-                return
+        while others := [live for live in self._of(service) if live.progress.id != besides]:
             for live in others:
+                if live.progress.id not in ended:
+                    ended.append(live.progress.id)
                 if not live.progress.going_back and not live.pending:
-                    await self._means.stop(live, executor.planner.event(
-                        live.progress.id, "run.abort", SYSTEM, rollback=True,
-                        reason=f"superseded by run {run}"))
+                    await self._means.stop(live, self._means.executor.planner.event(
+                        live.progress.id, "run.abort", SYSTEM, rollback=True, reason=reason))
             if waited >= SUPERSEDE_S:
                 names = ", ".join(live.progress.id for live in others)
-                raise ActionFailed(f"run {names}, the rollout before this one, does not end",
+                raise ActionFailed(f"run {names}, a rollout of {service}, does not end",
                                    hint=f"look at it: opsdeck show {names}")
             await asyncio.sleep(POLL_S)
             waited += POLL_S
+        return ended
+
+    def running(self, service: str) -> tuple[str, Analysis]:
+        """The newest rollout of a service that runs, and what it has seen. Raises ActionFailed without one."""
+        lives = self._of(service)
+        if not lives:
+            raise ActionFailed(f"no rollout of {service} runs", hint="opsdeck rollout list")
+        newest = max(lives, key=lambda live: int(live.progress.id)).progress.id
+        return newest, self.analysis(newest) or Analysis()
+
+    def _of(self, service: str) -> list[Live]:
+        return [live for live in self._means.executor.live.values()
+                if not live.progress.finished and _of(live, service)]
 
     # what people do
 
