@@ -71,7 +71,7 @@ class Changes:
             found.append(change(now, "state", word(now)))
         if now.step != last.step and now.step is not None:
             found.append(change(now, "step", place(now, now.step)))
-        if now.weight != last.weight:
+        if now.weight != last.weight and now.ended is None:
             found.append(change(now, "weight", _weight(last.weight, now.weight)))
         if now.verdict != last.verdict:
             found.append(change(now, "verdict", f"{last.verdict} → {verdict(now)}"))

@@ -16,13 +16,12 @@ def find(client: Client, name: str) -> wire.Rollout:
     try:
         return client.rollout(name)
     except NotFound:
+        if name.isdigit():
+            raise
         services = _services(client)
         if name in services:
             raise NotFound(f"there has been no rollout of {name} yet",
                            hint=f"`opsdeck rollout start {name} --to VARIANT` begins one") from None
-        if name.isdigit():
-            raise NotFound(f"there is no rollout {name}",
-                           hint="`opsdeck rollout list` shows those there are") from None
         raise unknown(name, services) from None
 
 

@@ -119,19 +119,23 @@ def _path(rollout: wire.Rollout, colour: bool) -> str:
     for step in steps:
         glyph, tone = RUN_GLYPHS["running"] if step.id == now else STEP_GLYPHS[step.state]
         parts.append(paint(f"{glyph} {percent(step.weight)}", tone, colour))
-    lease = f", lease {duration(rollout.lease_s)}" if rollout.lease_s is not None else ""
-    return "  ".join([*parts, f"now {percent(rollout.weight)}{lease}"])
+    if rollout.ended is None:
+        lease = f", lease {duration(rollout.lease_s)}" if rollout.lease_s is not None else ""
+        parts.append(f"now {percent(rollout.weight)}{lease}")
+    return "  ".join(parts)
 
 
 def _step(rollout: wire.Rollout) -> str:
+    if rollout.ended is not None:
+        return f"ended at {stamp(rollout.ended, rollout.at)}"
     if rollout.step is None:
-        return "none" if rollout.ended is None else f"ended at {stamp(rollout.ended, rollout.at)}"
+        return "none"
     since = (f", for {duration(rollout.at - rollout.step_since)}" if rollout.step_since is not None else "")
     return f"{place(rollout, rollout.step)}{since}, {rollout.step_requests:,} requests"
 
 
 def _evidence(rollout: wire.Rollout, colour: bool) -> list[str]:
-    header = (*METRICS, plain(rollout.challenger).upper(), plain(rollout.champion).upper())
+    header = (*METRICS, plain(rollout.challenger).upper(), "EXPECTED", plain(rollout.champion).upper())
     rows: list[list[Cell]] = [_metric(metric) for metric in rollout.metrics]
     rows.append([("all together", "bold"), number(rollout.ln_e_all, 2), number(rollout.threshold, 2)])
     return columns(rows, header=header, right=" rrrr", indent="  ", colour=colour)
@@ -143,8 +147,10 @@ def _metric(metric: wire.RolloutMetric) -> list[Cell]:
     sides = [share(metric.canary), share(metric.baseline)]
     if metric.values is not None:
         sides = [f"{plain(value)} ({text})" for value, text in zip(metric.values, sides, strict=True)]
+    expected = f"{100 * metric.expected:.2f} %" if metric.expected is not None else "-"
     return [name, (number(metric.ln_e, 2), "bad" if over and metric.critical else "plain"),
-            number(metric.line, 2), number(metric.ln_good, 2), number(metric.good_line, 2), *sides]
+            number(metric.line, 2), number(metric.ln_good, 2), number(metric.good_line, 2),
+            sides[0], expected, sides[1]]
 
 
 def budget(rollout: wire.Rollout) -> str:
@@ -208,6 +214,6 @@ def _row(rollout: wire.Rollout, now: float) -> list[Cell]:
     glyph, tone = RUN_GLYPHS[rollout.state]
     return [(glyph, tone), plain(rollout.run), plain(rollout.service),
             variant(rollout.challenger, rollout.challenger_version), (word(rollout), tone),
-            percent(rollout.weight), plain(rollout.step or "-"),
+            percent(rollout.weight) if rollout.ended is None else "-", plain(rollout.step or "-"),
             (rollout.verdict, VERDICT_TONES[rollout.verdict]), plain(rollout.by),
             stamp(rollout.started, now), duration((rollout.ended or now) - rollout.started)]

@@ -67,6 +67,11 @@ def test_each_thing_that_matters_has_its_line(changed: dict[str, Any], line: tup
     assert told(changed) == [line]
 
 
+def test_the_end_says_nothing_of_a_weight_that_nobody_asks_for_any_more() -> None:
+    ended = {"state": "done", "ended": STARTED + 900, "weight": None, "watching": False, "step": None}
+    assert told(ended) == [("ended", "ended: done")]
+
+
 def test_what_goes_away_again_is_told_too() -> None:
     assert told({"missing": "stale data"}, {"missing": None})[1] == ("missing", "nothing is missing any more")
     assert told({"gate": GATE}, {"gate": None})[1] == ("gate", "waits for nobody any more")

@@ -17,8 +17,8 @@ from tests.cli.rolling import Engine
 from tests.daemon.rollouts import STARTED, metric, steps
 
 ROLLED_BACK: dict[str, Any] = {"state": "rolled_back", "ended": STARTED + 360, "reason": "errors are worse",
-                               "weight": 0.0, "step": None}
-DONE: dict[str, Any] = {"state": "done", "ended": STARTED + 900, "weight": 100.0, "step": None,
+                               "weight": None, "step": None}
+DONE: dict[str, Any] = {"state": "done", "ended": STARTED + 900, "weight": None, "step": None,
                         "steps": steps(None)}
 
 
@@ -258,12 +258,13 @@ def test_one_screen_tells_path_evidence_budget_verdict_and_what_is_to_do(rolling
     gate = wire.Gate("approval", "cafe", "Is it well?", approvals_needed=1, roles=["approver"])
     rolling.roll(state="waiting", gate=gate, gate_step="approve-25", missing="too little traffic",
                  wait_s=125.0, concurrent=False, next="an approver must look",
-                 metrics=[metric(values=("38 ms", "36 ms")),
+                 metrics=[metric(values=("38 ms", "36 ms"), expected=0.0123),
                           metric("score", "scores", critical=False, line=None)])
     screen = rolling.opsdeck("flights").out
     for told in ("◆ waiting  rollout 41 of flights: challenger 8 beside champion 7, by oncall1",
                  "✔ 1 %  ▶ 5 %  · 25 %  · 50 %  · 100 %  now 5 %", "watch-5 (5 of 11): Watch at 5 %",
-                 "38 ms (1.01 % of 1,480)", "36 ms (1.00 % of 28,120)", "scores (advisory)", "6.20",
+                 "38 ms (1.01 % of 1,480)", "36 ms (1.00 % of 28,120)", "EXPECTED", "1.23 %",
+                 "scores (advisory)", "6.20",
                  "15 of 200 bad requests, 1,480 of 20,000 exposed",
                  "undecided: neither worse nor shown to be as good yet",
                  "too little traffic; about 2 min 5 s at this rate", "not concurrent",
@@ -278,6 +279,15 @@ def test_a_router_that_does_not_answer_is_unknown_not_zero(rolling: Engine) -> N
     screen = rolling.opsdeck("flights").out
     assert "now unknown" in screen
     assert "no requests yet" in screen
+
+
+def test_one_that_has_ended_shows_how_and_what_is_left_to_do(rolling: Engine) -> None:
+    rolling.roll(**ROLLED_BACK)
+    screen = rolling.opsdeck("flights").out
+    assert "reason    errors are worse" in screen
+    assert "`opsdeck rollout retry flights` starts it again" in screen
+    for gone in ("unknown", "then ", "undo ", "nothing is analysed"):
+        assert gone not in screen
 
 
 def test_the_list_has_those_that_run_first(rolling: Engine) -> None:

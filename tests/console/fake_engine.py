@@ -1,7 +1,8 @@
 """An engine process with made-up data on a real socket: `python -m tests.console.fake_engine HOME`.
 
 The daemon, its routes and its streams are the real ones; only what they serve is invented. `--hz`
-says how often the fleet changes (0: never), `--calm` that nothing but the clock does.
+says how often the fleet changes (0: never), `--calm` that nothing but the clock does, `--rollouts` that
+some run, wait and have ended.
 """
 
 from __future__ import annotations
@@ -98,19 +99,15 @@ class FakeBackend:
         return [e for e in reversed(self.world.events(60, None)) if e.run == id]
 
     async def act(self, caller: Caller, id: str, verb: Verb, act: wire.Act) -> wire.RunView:
-        view = fake_runs.act(self.world.runs, id, verb, act, self.world.at)
+        view = self.world.act(id, verb, act)
         self.wake()
         return view
 
     async def rollouts(self) -> list[wire.Rollout]:
-        return newest_first(self._rollouts())
+        return newest_first(self.world.rollouts.values())
 
     async def rollout(self, name: str) -> wire.Rollout:
-        return copy.deepcopy(by_name(self._rollouts(), name))
-
-    def _rollouts(self) -> list[wire.Rollout]:
-        """Those of the world; a dict by run, once it has any."""
-        return list(getattr(self.world, "rollouts", {}).values())
+        return copy.deepcopy(by_name(self.world.rollouts.values(), name))
 
     async def events(self, limit: int, before: int | None) -> list[wire.Event]:
         return self.world.events(limit, before)
@@ -141,10 +138,13 @@ class App:
         """Its config never changes."""
 
 
-def opener(hz: float, calm: bool) -> Any:
+def opener(hz: float, calm: bool, rollouts: bool) -> Any:
     @asynccontextmanager
     async def open_engine(_home: Home, _config: Config) -> AsyncIterator[App]:
-        backend = FakeBackend(World(busy=not calm), hz)
+        world = World(busy=not calm)
+        if rollouts:
+            world.roll_out()
+        backend = FakeBackend(world, hz)
         ticking = asyncio.create_task(backend.tick())
         yield App(backend)
         ticking.cancel()
@@ -157,8 +157,9 @@ def main() -> None:
     parser.add_argument("home", type=Path)
     parser.add_argument("--hz", type=float, default=1.0)
     parser.add_argument("--calm", action="store_true")
+    parser.add_argument("--rollouts", action="store_true")
     args = parser.parse_args()
-    asyncio.run(serve(find(args.home), Config(), opener(args.hz, args.calm),
+    asyncio.run(serve(find(args.home), Config(), opener(args.hz, args.calm, args.rollouts),
                       ready=lambda: print("ready", flush=True)))
 
 

@@ -60,7 +60,7 @@ def by_name(rollouts: Iterable[wire.Rollout], name: str) -> wire.Rollout:
     for one in newest_first(rollouts):
         if name in (one.run, one.service):
             return one
-    raise NotFound(f"there is no rollout {name}")
+    raise NotFound(f"there is no rollout {name}", hint="`opsdeck rollout list` lists the rollouts")
 
 
 def begun(run: str, by: str, request: wire.StartRun) -> tuple[wire.RunView, wire.Rollout]:
