@@ -24,7 +24,7 @@ class AlbRouter(AwsRouter[Alb]):
     added to it by a shift."""
 
     api = "elbv2"
-    title = "The load balancer"
+    title = "ALB"
 
     def _names(self, config: Alb) -> Mapping[str, str]:
         return config.target_groups

@@ -231,11 +231,11 @@ async def test_the_default_rule_is_changed_by_its_listener_alone(part: AlbPart) 
 
 
 async def test_what_is_not_there_is_named(part: AlbPart) -> None:
-    with pytest.raises(ActionFailed, match=r"The load balancer refused for flights: .*rule"):
+    with pytest.raises(ActionFailed, match=r"ALB refused for flights: .*rule"):
         await part.connect(rule=part.balancer.rule + "0").read("flights")
     router = part.connect(groups={"champion": part.balancer.groups["champion"],
                                   "challenger": part.balancer.groups["challenger"] + "0"})
-    with pytest.raises(ActionFailed, match=r"The load balancer refused for flights: .*[Tt]arget group"):
+    with pytest.raises(ActionFailed, match=r"ALB refused for flights: .*[Tt]arget group"):
         await router.shift("flights", CANARY)
     assert await part.in_force() == ALL
 

@@ -155,10 +155,14 @@ class StubbedClients(Clients):
         return self.client
 
 
-@pytest.fixture
-def stub() -> Iterator[tuple[Stubber, SageMakerGuardrails]]:
-    client = botocore.session.get_session().create_client(
+@pytest.fixture(scope="module")
+def client() -> Any:
+    return botocore.session.get_session().create_client(
         "sagemaker", region_name=REGION, aws_access_key_id="testing", aws_secret_access_key="testing")
+
+
+@pytest.fixture
+def stub(client: Any) -> Iterator[tuple[Stubber, SageMakerGuardrails]]:
     place = SageMaker(kind="sagemaker", endpoint="flights", variants={"champion": "blue"})
     with Stubber(client) as stubber:
         yield stubber, SageMakerGuardrails({"flights": place}, StubbedClients(client))

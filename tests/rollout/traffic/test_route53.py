@@ -168,6 +168,12 @@ async def test_a_change_that_does_not_get_in_sync_is_unknown(part: Route53Part) 
         await part.router.shift("flights", CANARY)
 
 
+async def test_a_yes_that_was_none_is_found_out_by_the_shift_itself(part: Route53Part) -> None:
+    await part.make("lie")
+    with pytest.raises(OutcomeUnknown, match=r"took champion 95 %, challenger 5 % .* but has champion 100 %"):
+        await part.router.shift("flights", CANARY)
+
+
 async def test_names_are_found_among_many_and_as_route_53_writes_them(part: Route53Part) -> None:
     part.put(*(record("x", f"n{i}.example.com.") for i in range(320)))
     part.put(record("blue", "\\052.w.example.com.", Weight=3), record("green", "\\052.w.example.com."))

@@ -148,6 +148,12 @@ async def test_an_endpoint_that_fails_on_the_new_weights_leaves_them_unknown(par
         await part.router.shift("flights", CANARY)
 
 
+async def test_a_yes_that_was_none_is_found_out_by_the_shift_itself(part: SageMakerPart) -> None:
+    await part.make("lie")
+    with pytest.raises(OutcomeUnknown, match=r"took champion 95 %, challenger 5 % .* but has champion 100 %"):
+        await part.router.shift("flights", CANARY)
+
+
 async def test_a_shift_that_is_given_up_while_it_waits_sends_nothing_later(part: SageMakerPart) -> None:
     part.connect(settle_s=30.0)
     states(part, {"EndpointStatus": "Updating"})
