@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import msgspec
 import engine
 from engine.api import wire
 from engine.api.backend import Backend
+from engine.asking import Asker
 from engine.config import Config
 from engine.core import Engine, Parts
 from engine.errors import JournalError
@@ -98,6 +100,8 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
     def changed(run: str | None = None) -> None:
         if core is not None:
             core.changed(run)
+        if run is not None and run in executor.live:
+            asker.gate_opened(executor.live[run])
 
     def ticked() -> None:
         changed()
@@ -105,6 +109,8 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
 
     collector = Collector(config, history, clock=time.time, on_event=pager.on_event, on_tick=ticked,
                           on_increments=lambda *beat: rollouts.heard(*beat), firing=await _firing(recorder))
+    asker = Asker(config, recorder, clock=time.time, host=socket.gethostname(), home=home.path,
+                  evidence=lambda live, step: rollouts.evidence(live))
     outcomes = OutcomeReader(config.services, time.time, tell=log.warning)
     contexts = _Contexts(home, config, collector)
     performer = Performer(home.path, config, actions, contexts.make, system=home.mode == "system")
@@ -132,6 +138,7 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
                 embedded=embedded)
     await _catch_up(recorder, emergency)
     await _recover(recorder, executor)
+    await asker.open(executor.live.values())
     await core.load_recent()
     watching: dict[str, asyncio.Task[None]] = {}
 
@@ -148,8 +155,8 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
 
     watch("rotation", lambda: _rotating(recorder))
     collect(config)
-    for adopt in (pager.use_config, contexts.use_config, executor.use_config, collector.use_config,
-                  lambda config: outcomes.use_services(config.services), collect,
+    for adopt in (pager.use_config, asker.use_config, contexts.use_config, executor.use_config,
+                  collector.use_config, lambda config: outcomes.use_services(config.services), collect,
                   lambda config: library.look_in(directories(config, home.path))):
         reloader.follow(adopt)
     try:
@@ -161,6 +168,7 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
         await asyncio.gather(*watching.values(), return_exceptions=True)
         await rollouts.close()
         await executor.close()
+        await asker.close()
         await pager.close()
         await history.close()
         if executor.problem is None:

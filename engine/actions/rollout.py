@@ -220,11 +220,12 @@ async def abort(ctx: Context, params: Abort) -> dict[str, Any]:
 
 
 async def verdict(ctx: Context, params: Of) -> dict[str, Any]:
-    """Effect none. Result: run, verdict and text of the rollout that runs. Raises ActionFailed without one."""
+    """Effect none. Result: run, verdict and text of the rollout that runs; ActionFailed without one."""
     run, analysis = _rollouts(ctx).running(params.service)
     text = verdict_sentence(analysis)
     ctx.log(f"run {run}: {text}")
-    return {"run": run, "verdict": analysis.verdict.verdict if analysis.verdict else "undecided", "text": text}
+    name = analysis.verdict.verdict if analysis.verdict else "undecided"
+    return {"run": run, "verdict": name, "text": text}
 
 
 async def _set(ctx: Context, found: Facts, wanted: dict[str, float], lease_s: float | None
@@ -331,5 +332,6 @@ ACTIONS: list[Action[Any]] = [
            summary="End a service's rollout and send its traffic back",
            describe=lambda p: f"rollout.abort {p.service}"),
     Action(name="rollout.verdict", effect="none", params=Of, run=verdict, service="service",
-           summary="Read the verdict on the rollout that runs", describe=lambda p: f"rollout.verdict {p.service}"),
+           summary="Read the verdict on the rollout that runs",
+           describe=lambda p: f"rollout.verdict {p.service}"),
 ]

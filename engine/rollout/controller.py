@@ -17,7 +17,7 @@ from engine.procedures.run import StepRun
 from engine.procedures.verbs import actor_of
 from engine.rollout.analysis import Analysis
 from engine.rollout.facts import Facts, facts, named, watched_step
-from engine.rollout.progress import Progress, Wanted
+from engine.rollout.progress import Progress, Wanted, verdict_sentence
 from engine.rollout.watch import Means, Watch, wanted_by
 from engine.words import span
 
@@ -126,6 +126,11 @@ class Rollouts:
         watch = self._watches.get(run)
         return watch.analysis if watch else None
 
+    def evidence(self, live: Live) -> str | None:
+        """What the judge says, for a rollout whose gate waits; None for other runs."""
+        analysis = self.analysis(live.progress.id)
+        return verdict_sentence(analysis) if analysis is not None else None
+
     def lease_s(self, run: str) -> float | None:
         watch = self._watches.get(run)
         return watch.lease_s if watch else None
@@ -189,7 +194,7 @@ class Rollouts:
         return ended
 
     def running(self, service: str) -> tuple[str, Analysis]:
-        """The newest rollout of a service that runs, and what it has seen. Raises ActionFailed without one."""
+        """The newest rollout of a service that runs, and what it has seen. Raises ActionFailed."""
         lives = self._of(service)
         if not lives:
             raise ActionFailed(f"no rollout of {service} runs", hint="opsdeck rollout list")

@@ -289,8 +289,8 @@ class Watch:
     def _add(self, kind: str, data: dict[str, Any]) -> None:
         """Fold an event of this rollout's own, and have it recorded."""
         self.analysis.fold(kind, data)
-        run = self.live.progress.id
-        self._unrecorded.append(self._means.executor.planner.event(run, kind, SYSTEM, **data))
+        self._unrecorded.append(NewEvent(self.live.progress.id, kind, self._means.executor.clock(), SYSTEM,
+                                         data=data))
 
     async def _record(self) -> None:
         """Commit what is not on the disk yet, waiting only a moment for a journal that is slow."""

@@ -18,7 +18,7 @@ def pins(requirements: list[str]) -> dict[str, str]:
     """Name to version; anything but one exact version is an error."""
     found = {}
     for text in requirements:
-        match = re.fullmatch(r"([A-Za-z0-9._-]+)==([^*;\s]+)", text)
+        match = re.fullmatch(r"([A-Za-z0-9._-]+)(?:\[[a-z0-9,]+\])?==([^*;\s]+)", text)
         assert match, f"{text} is not pinned to one version"
         found[match[1].lower()] = match[2]
     return found
