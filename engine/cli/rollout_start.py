@@ -36,8 +36,8 @@ def retry(client: Client, args: argparse.Namespace) -> int:
                        hint=f"`opsdeck rollout undo {last.service}` goes back, `opsdeck rollout start "
                             f"{last.service} --to VARIANT` begins another one")
     params = client.run(last.run).params
-    _say(args, f"retrying run {last.run} of {last.service}, {ending(last)}: {last.procedure} with "
-               f"{_told(params)}")
+    _say(args, f"retrying run {last.run} of {last.service}, {ending(last)}",
+         f"  it starts {last.procedure} with {_told(params)}")
     return _begin(client, args, last.procedure, params)
 
 
@@ -50,9 +50,10 @@ def undo(client: Client, args: argparse.Namespace) -> int:
                        hint="`opsdeck status` shows who has the traffic, `opsdeck rollout retry "
                             f"{last.service}` starts it again")
     params = {"service": last.service, "to": last.champion}
-    _say(args, f"undoing run {last.run} of {last.service}: {UNDO} back to "
-               f"{variant(last.champion, last.champion_version)} from "
-               f"{variant(last.challenger, last.challenger_version)}")
+    _say(args, f"undoing run {last.run} of {last.service}: from "
+               f"{variant(last.challenger, last.challenger_version)} back to "
+               f"{variant(last.champion, last.champion_version)}",
+         f"  it starts {UNDO} with {_told(params)}")
     return _begin(client, args, UNDO, params)
 
 
@@ -85,6 +86,7 @@ def _told(params: dict[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in params.items())
 
 
-def _say(args: argparse.Namespace, sentence: str) -> None:
-    """With --json the sentence goes where it is in nobody's way."""
-    print(plain(sentence), file=sys.stderr if args.json else sys.stdout, flush=True)
+def _say(args: argparse.Namespace, *sentences: str) -> None:
+    """With --json they go where they are in nobody's way."""
+    for sentence in sentences:
+        print(plain(sentence), file=sys.stderr if args.json else sys.stdout, flush=True)

@@ -37,9 +37,9 @@ def variant(name: str, version: str | None) -> str:
 
 
 def sides(rollout: wire.Rollout) -> str:
-    """`challenger 8 beside champion 7`."""
-    return (f"{variant(rollout.challenger, rollout.challenger_version)} beside "
-            f"{variant(rollout.champion, rollout.champion_version)}")
+    """`challenger 8 beside champion 7`; the first alone before the champion is known."""
+    beside = f" beside {variant(rollout.champion, rollout.champion_version)}" if rollout.champion else ""
+    return variant(rollout.challenger, rollout.challenger_version) + beside
 
 
 def weights(given: dict[str, float]) -> str:
@@ -135,7 +135,8 @@ def _step(rollout: wire.Rollout) -> str:
 
 
 def _evidence(rollout: wire.Rollout, colour: bool) -> list[str]:
-    header = (*METRICS, plain(rollout.challenger).upper(), "EXPECTED", plain(rollout.champion).upper())
+    header = (*METRICS, plain(rollout.challenger).upper(), "EXPECTED",
+              plain(rollout.champion or "baseline").upper())
     rows: list[list[Cell]] = [_metric(metric) for metric in rollout.metrics]
     rows.append([("all together", "bold"), number(rollout.ln_e_all, 2), number(rollout.threshold, 2)])
     return columns(rows, header=header, right=" rrrr", indent="  ", colour=colour)

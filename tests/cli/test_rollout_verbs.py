@@ -216,7 +216,7 @@ def test_retry_starts_the_same_plan_with_the_same_parameters_and_says_so(rolling
     done = rolling.opsdeck("retry", "flights", "--no-follow")
     assert done.code == 0, done.err
     assert "retrying run 41 of flights, rolled back at" in done.out
-    assert "start-rollout with service=flights, to=challenger, requests=200" in done.out
+    assert "it starts start-rollout with service=flights, to=challenger, requests=200" in done.out
     assert [(r.procedure, r.params) for r in rolling.asked("start")] == [
         ("start-rollout", {"service": "flights", "to": "challenger", "requests": 200})]
 
@@ -224,7 +224,8 @@ def test_retry_starts_the_same_plan_with_the_same_parameters_and_says_so(rolling
 def test_undo_goes_back_to_who_was_champion_before_and_says_so(rolling: Engine) -> None:
     rolling.roll(**DONE)
     done = rolling.opsdeck("undo", "flights", "--no-follow", "--json")
-    assert "rollback-after-promotion back to champion 7 from challenger 8" in done.err
+    assert "undoing run 41 of flights: from challenger 8 back to champion 7" in done.err
+    assert "it starts rollback-after-promotion with service=flights, to=champion" in done.err
     assert json.loads(done.out)["procedure"] == "rollback-after-promotion"
     assert rolling.asked("start")[0].params == {"service": "flights", "to": "champion"}
 
@@ -288,6 +289,12 @@ def test_one_that_has_ended_shows_how_and_what_is_left_to_do(rolling: Engine) ->
     assert "`opsdeck rollout retry flights` starts it again" in screen
     for gone in ("unknown", "then ", "undo ", "nothing is analysed"):
         assert gone not in screen
+
+
+def test_before_the_champion_is_known_it_is_left_out(rolling: Engine) -> None:
+    rolling.roll(champion="", champion_version=None, metrics=[], safe={}, weight=None)
+    screen = rolling.opsdeck("flights").out
+    assert "rollout 41 of flights: challenger 8, by oncall1" in screen
 
 
 def test_the_list_has_those_that_run_first(rolling: Engine) -> None:
