@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len
+
 from console import format
 from console.glyphs import Glyphs
 from console.service_text import beside, squeeze
@@ -168,7 +170,7 @@ def budget(rollout: wire.Rollout, glyphs: Glyphs, width: int) -> Line:
             continue
         share = way(float(used), float(limit))
         role = role_of(share)
-        spent = ", spent" if share >= 1 else ""
+        spent = ", spent" if share >= 1 else "!" if role == "warn" else ""
         spans += [(f"{gap}{name} {used:,} of {limit:,}{spent} ", role), *bar(share, cells, glyphs, role)]
     return tuple(spans)
 
@@ -180,6 +182,8 @@ def picture(metric: wire.RolloutMetric, rollout: wire.Rollout, width: int, heigh
     role = role_of(share) if metric.critical else "dim"
     where = f"ln E {metric.ln_e:.1f} of {metric.line:.1f}, {100 * share:.0f} %" if metric.line else \
         f"ln E {metric.ln_e:.1f}, only shown"
+    if cell_len(metric.title) + len(where) + 6 > width:
+        where = where.removeprefix("ln E ")
     if share >= 1 and metric.critical:
         where += f" {glyphs.steps['failed']}"
     title = line((f" {format.clip(metric.title, max(8, width - len(where) - 4))}", "strong"),

@@ -86,7 +86,7 @@ def _waiting(at: float) -> wire.Rollout:
     return rollout(
         "171", "search-rank", "waiting", at, version=12, reached=8, last="waiting", weight=25.0,
         safe={"champion": 75.0, "challenger": 25.0},
-        metrics=metrics(16_420, 48_900, timeouts=(-0.8, 27), good=1.9), bad=33, exposed=16_420,
+        metrics=metrics(8420, 25_260, timeouts=(-0.8, 14), good=1.9), bad=17, exposed=8420,
         sentence="nothing speaks against it; about 21 min more show that it is not worse",
         step_requests=0, step_since=at - 240, wait_s=1270.0, gate=gate, gate_step="weight-50",
         next="1 approver, not mlops3, decides about 50 %",

@@ -19,14 +19,14 @@ from engine.errors import OpsdeckError
 
 AGAIN_S = 5.0  # what changed without the fleet's knowing is seen after so long
 COLUMNS = (
-    Column("service", "SERVICE", 11, 1, grow=18),
+    Column("service", "SERVICE", 11, 5, grow=18),
     Column("version", "VERSION", 8, 3, grow=12),
     Column("state", "STATE", 12, 2),
     Column("weight", "CANARY", 6, 2, right=True),
     Column("step", "STEP", 5, 4, right=True),
     Column("verdict", "VERDICT", 9, 3),
     Column("since", "SINCE", 6, 5, right=True),
-    Column("waits", "WAITS FOR", 13, 4, grow=70),
+    Column("waits", "WAITS FOR", 13, 1, grow=60),
     Column("run", "RUN", 5, 7, right=True),
     Column("by", "BY", 8, 8, grow=12),
 )
@@ -100,7 +100,9 @@ class RolloutsView(View):
             self.table().set_rows([
                 row(r, deck.glyphs, deck.state.now) for r in rollouts
                 if matches(self.filter, r.run, r.service, r.state, r.verdict, r.by, r.next)])
-        self.query_one("#detail", Lines).show(self._detail(rollouts))
+        detail, lines = self.query_one("#detail", Lines), self._detail(rollouts)
+        detail.styles.height = len(lines)
+        detail.show(lines)
 
     def _read_if_due(self) -> None:
         state, clock = self.deck.state, self.deck.source.clock()
@@ -134,7 +136,7 @@ class RolloutsView(View):
             return [line((text if self.found is not None else " ", "dim"))]
         text, role = rollout_text.next_action(rollout, self.deck.state)
         rows = format.wrap(f"{rollout.service}: {text}", self.size.width - 2)
-        return [line((f" {piece}", role)) for piece in rows[:2]]
+        return [line((f" {piece}", role)) for piece in rows]
 
     def hints(self) -> list[tuple[str, str]]:
         rollout = self.selected() if self.is_mounted else None

@@ -83,6 +83,22 @@ def steady(home: Path, width: int, height: int) -> tuple[float, float, float, li
         terminal.close()
 
 
+def rollout_screen(width: int, height: int) -> tuple[float, int]:
+    """(bytes a second, largest single update) of an open Rollout screen whose evidence moves at 1 Hz."""
+    with engine("--rollouts", "--calm") as home:
+        terminal = opened(home, width=width, height=height)
+        try:
+            terminal.send(":rollout recommend\r")
+            terminal.wait_text("IS IT WORSE?")
+            terminal.read(2.0)
+            count = len(terminal.log)
+            began = time.monotonic()
+            got = terminal.read(MEASURED_S / 2)
+            return len(got) / (time.monotonic() - began), max(len(data) for _, data in terminal.log[count:])
+        finally:
+            terminal.close()
+
+
 def key_delays(home: Path) -> list[float]:
     """Milliseconds from a key to the first byte, while data streams."""
     terminal = opened(home)
@@ -150,6 +166,8 @@ def figures() -> list[Figure]:
         large_b, large_cpu, large_mb, _ = steady(home, 160, 48)
         keys = key_delays(home)
         age, dialog = slow_line(home)
+    rollout_b, rollout_most = rollout_screen(80, 24)
+    rollout_wide, _ = rollout_screen(160, 48)
     return [
         Figure("console: first useful paint, p95", 1000 * percentile(paints, 0.95), "ms", 600,
                "lower", f"{STARTS} starts of the whole command, median "
@@ -165,6 +183,8 @@ def figures() -> list[Figure]:
         Figure("console: a typical update, 80×24", statistics.median(updates), "B", 500, "lower"),
         Figure("console: the same at 160×48, over 80×24", large_b / small_b, "×", 1.2, "lower",
                f"{large_b:.0f} B/s"),
+        Figure("console: an open rollout whose evidence moves at 1 Hz, 80×24", rollout_b, "B/s", 3000,
+               "lower", f"largest single update {rollout_most} B; 160×48: {rollout_wide:.0f} B/s"),
         Figure("console: CPU at 1 Hz, 80×24", small_cpu, "%", 1.0, "lower",
                f"160×48: {large_cpu:.2f} %"),
         Figure("console: resident memory", max(small_mb, large_mb), "MB", 60, "lower"),

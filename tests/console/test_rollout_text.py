@@ -134,6 +134,7 @@ def flat_of(run: str) -> str:
 
 def test_budget_says_what_is_spent() -> None:
     assert "bad 41 of 200 │█░░░░░│ exposed 1,840 of 20,000" in flat_of("170")
+    assert "bad 170 of 200! │█████░│" in " ".join(shown(made("169", bad=170)).split())
     assert "bad 200 of 200, spent │██████│" in " ".join(shown(made("169", bad=200)).split())
     assert "bad 0, no limit" in flat_of("168")
 
@@ -225,7 +226,7 @@ def test_a_gate_shows_versions_evidence_exposure_what_comes_next_and_undo() -> N
     step = next(s for s in run.steps if s.gate is not None)
     ask = rollout_asks.gate(one, run, step, START)
     facts = dict(ask.facts)
-    assert "version 12 to 13" in facts["Target"] and "16,420 of 20,000" in facts["Exposed"]
+    assert "version 12 to 13" in facts["Target"] and "8,420 of 20,000" in facts["Exposed"]
     assert {"Verdict", "Evidence", "Next", "Undo", "Now", "After", "Expires"} <= facts.keys()
     assert ask.digest == "5e1d09c2d3e4b5f6" and ask.rolling == safety.rolling(one)
 

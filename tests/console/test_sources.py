@@ -27,7 +27,7 @@ DEADLINE_S = 20.0
 @pytest.fixture(scope="module")
 def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("live")
-    with fake_engine(home, "--hz", "50"):
+    with fake_engine(home, "--hz", "50", "--rollouts"):
         yield home / "engine.sock"
 
 
@@ -159,3 +159,33 @@ def test_a_damaged_recording_names_its_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refused:
         read(path)
     assert refused.value.where == f"{path}:2"
+
+
+async def test_rollouts_come_over_the_socket_by_service_and_by_run(socket: Path) -> None:
+    source = LiveSource(socket)
+    try:
+        found = await source.rollouts()
+        assert {r.run for r in found} == {"171", "170", "169", "168", "167"}
+        by_service, by_run = await source.rollout("recommend"), await source.rollout("169")
+        assert by_service.run == by_run.run == "169" and len(by_run.metrics) == 6
+        with pytest.raises(NotFound):
+            await source.rollout("churn")
+    finally:
+        await source.close()
+
+
+async def test_a_recording_shows_the_rollouts_that_ran(tmp_path: Path) -> None:
+    source = FakeSource(World(), interval=0.01)
+    source.world.roll_out()
+    path = tmp_path / "recording.jsonl"
+    with path.open("w") as file:
+        await record(source, file, 0.05)
+    shown = ReplaySource(read(path), speed=1000.0)
+    async for _ in shown.ticks():
+        if len(await shown.rollouts()) >= 3:
+            break
+    assert {r.service for r in await shown.rollouts()} == {"search-rank", "recommend", "spam"}
+    assert (await shown.rollout("recommend")).run == "169"
+    with pytest.raises(NotFound):
+        await shown.rollout("churn")
+    await shown.close()
