@@ -13,10 +13,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from engine.config import Config, as_dict
+from engine.config import Config, Service, as_dict
+from engine.config_routers import Aws, GatewayApi, HAProxy, Router, variants
 from engine.errors import DocumentError
-from engine.home import Home
-from engine.located import Located, Problem, problems_of
+from engine.home import SOCKET_LIMIT, Home
+from engine.located import Located, Problem, did_you_mean, problems_of
 from engine.located import load as load_located
 from engine.located.reading import Where
 
@@ -95,6 +96,7 @@ def _beyond_the_types(config: Config, located: Located) -> Iterator[Problem]:
             if (limit.above is None) == (limit.below is None):
                 yield located.problem((*base, "limits", signal),
                                       f"the limit on {signal} wants one of `above` and `below`")
+        yield from _routers(service, located, base)
         yield from _not_http(located, [((*base, "scrape", at), target)
                                        for at, target in enumerate(service.scrape)])
         addresses: list[tuple[Where, str | None]] = [
@@ -108,6 +110,23 @@ def _beyond_the_types(config: Config, located: Located) -> Iterator[Problem]:
     for key in ("scrape_interval", "window", "stale_after"):
         if getattr(config.engine, key) <= 0:
             yield located.problem(("engine", key), f"`{key}` must be more than zero")
+
+
+def _routers(service: Service, located: Located, base: Where) -> Iterator[Problem]:
+    router = service.router
+    if router is None:
+        return
+    if service.gateway is not None:
+        yield located.problem((*base, "router"), "a service has a `gateway` or a `router`, not both")
+    if service.champion not in variants(router):
+        yield located.problem((*base, "router"), f"the champion `{service.champion}` is not among the "
+                              "router's variants, so that no traffic could go back to it",
+                              did_you_mean(service.champion, variants(router)))
+    if isinstance(router, HAProxy) and len(os.fsencode(router.socket)) > SOCKET_LIMIT:
+        yield located.problem((*base, "router", "socket"), "the path of a Unix socket has at most "
+                              f"{SOCKET_LIMIT} bytes")
+    if isinstance(router, Aws) and router.endpoint_url is not None:
+        yield from _not_http(located, [((*base, "router", "endpoint_url"), router.endpoint_url)])
 
 
 def _not_http(located: Located, addresses: Iterable[tuple[Where, str | None]]) -> Iterator[Problem]:
@@ -124,6 +143,7 @@ def _absolute(config: Config, base: Path) -> Config:
         name: service.model_copy(update={
             "gateway": service.gateway and service.gateway.model_copy(
                 update={"admin": base / service.gateway.admin.expanduser()}),
+            "router": service.router and _absolute_router(service.router, base),
             "outcomes": service.outcomes and service.outcomes.model_copy(update={
                 "predictions": base / service.outcomes.predictions.expanduser(),
                 "labels": base / service.outcomes.labels.expanduser()}),
@@ -134,6 +154,14 @@ def _absolute(config: Config, base: Path) -> Config:
         for name, service in config.services.items()}
     engine = config.engine.model_copy(update={"library": library})
     return config.model_copy(update={"engine": engine, "services": services})
+
+
+def _absolute_router(router: Router, base: Path) -> Router:
+    if isinstance(router, HAProxy):
+        return router.model_copy(update={"socket": base / router.socket.expanduser()})
+    if isinstance(router, GatewayApi) and router.kubeconfig is not None:
+        return router.model_copy(update={"kubeconfig": base / router.kubeconfig.expanduser()})
+    return router
 
 
 def distrust(path: Path) -> list[Problem]:

@@ -5,6 +5,7 @@ Each maps the variants of the service to what the router calls them.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,17 +20,32 @@ def _different(names: dict[str, str]) -> dict[str, str]:
     return names
 
 
+def _haproxys(name: str) -> str:
+    """A name that HAProxy allows; any other would end one of its commands and begin another."""
+    if not re.fullmatch(r"[A-Za-z0-9_.:-]+", name):
+        raise ValueError("names in HAProxy have letters, digits and _ . : - only")
+    return name
+
+
+def _kubernetes(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", name):
+        raise ValueError("names in Kubernetes have lower-case letters, digits, . and - only")
+    return name
+
+
+HAProxyName = Annotated[str, AfterValidator(_haproxys)]
+KubernetesName = Annotated[str, AfterValidator(_kubernetes)]
 Names = Annotated[dict[str, str], Field(min_length=1), AfterValidator(_different)]
 
 
 class HAProxy(Model):
-    """HAProxy by its runtime API: `socket` is its stats socket (level admin), `servers` are those of
-    `backend` by variant. `stats` adds what each really served, read from the same socket."""
+    """HAProxy by its runtime API: `socket` is its stats socket (`level admin`), `servers` are those of
+    `backend` by variant."""
 
     kind: Literal["haproxy"]
     socket: Path
-    backend: str
-    servers: Names
+    backend: HAProxyName
+    servers: Annotated[dict[str, HAProxyName], Field(min_length=1), AfterValidator(_different)]
 
 
 class Aws(Model):
@@ -78,12 +94,25 @@ class GatewayApi(Model):
     """An HTTPRoute of the Kubernetes Gateway API: `services` are the backends of its `rule` by variant."""
 
     kind: Literal["gateway-api"]
-    namespace: str = "default"
-    route: str
+    namespace: KubernetesName = "default"
+    route: KubernetesName
     rule: int = Field(default=0, ge=0)
-    services: Names
+    services: Annotated[dict[str, KubernetesName], Field(min_length=1), AfterValidator(_different)]
     context: str | None = None
     kubeconfig: Path | None = None
 
 
 Router = Annotated[HAProxy | SageMaker | Route53 | Alb | GatewayApi, Field(discriminator="kind")]
+
+
+def variants(router: Router) -> dict[str, str]:
+    """What a router calls each variant of its service."""
+    if isinstance(router, HAProxy):
+        return router.servers
+    if isinstance(router, GatewayApi):
+        return router.services
+    if isinstance(router, SageMaker):
+        return router.variants
+    if isinstance(router, Route53):
+        return router.identifiers
+    return router.target_groups

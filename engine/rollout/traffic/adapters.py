@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.config_routers import Alb, GatewayApi, HAProxy, Route53, Router, SageMaker
+from engine.config_routers import GatewayApi, HAProxy, Route53, Router, SageMaker
 from engine.rollout.traffic.router import DetailedRouter
 
 
@@ -22,17 +22,3 @@ def make(service: str, router: Router) -> DetailedRouter:
         return Route53Router({service: router})
     from engine.rollout.traffic.alb import AlbRouter
     return AlbRouter({service: router})
-
-
-def variants(router: Router) -> dict[str, str]:
-    """What the router calls each variant of the service."""
-    if isinstance(router, HAProxy):
-        return router.servers
-    if isinstance(router, GatewayApi):
-        return router.services
-    if isinstance(router, SageMaker):
-        return router.variants
-    if isinstance(router, Route53):
-        return router.identifiers
-    assert isinstance(router, Alb)
-    return router.target_groups

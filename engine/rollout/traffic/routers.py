@@ -13,9 +13,10 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 
 from engine.config import Config, Service
+from engine.config_routers import variants
 from engine.errors import ActionFailed, NotFound
 from engine.located import did_you_mean
-from engine.rollout.traffic.adapters import make, variants
+from engine.rollout.traffic.adapters import make
 from engine.rollout.traffic.gateway import GatewayRouter
 from engine.rollout.traffic.leases import Leases
 from engine.rollout.traffic.router import (
