@@ -152,7 +152,17 @@ def _why(analysis: Analysis, name: str) -> str:
         over = f" over {1000 * edge:.0f} ms" if edge is not None else ""
         n, y = total.expected
         sides = f"{share(total.canary)}{over} against {100 * y / n if n else 0.0:.2g} % of the old version's"
-    return f"{name.replace('_', ' ')}, {sides}; evidence {verdict.ln_e[name]:.1f}"
+    return f"{name.replace('_', ' ')}{_mostly(analysis, name)}, {sides}; evidence {verdict.ln_e[name]:.1f}"
+
+
+def _mostly(analysis: Analysis, name: str) -> str:
+    """Which type most of the errors are of, where the types are counted too."""
+    kinds = {other: total.canary[1] for other, total in analysis.totals.items()
+             if name == ERRORS and other.startswith(f"{ERRORS}: ")}
+    most = max(kinds, key=lambda kind: kinds[kind], default=None)
+    if most is None or not kinds[most]:
+        return ""
+    return f" (mostly {most.removeprefix(f'{ERRORS}: ').replace('_', ' ')})"
 
 
 def _failures(analysis: Analysis, name: str) -> str:

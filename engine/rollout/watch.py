@@ -24,6 +24,7 @@ from engine.rollout import danger, intake
 from engine.rollout.analysis import Analysis, Mark
 from engine.rollout.facts import Facts, Stage, facts, same, shifting, stage, watched_step
 from engine.rollout.progress import Progress, Wanted, progress, verdict_sentence
+from engine.rollout.replay import numbers
 from engine.rollout.setup import setup
 from engine.rollout.traffic.router import LeasedRouter, Router, read_traffic
 from engine.words import percents
@@ -207,7 +208,7 @@ class Watch:
         executor, run = self._means.executor, self.live.progress.id
         verdict = self.analysis.verdict
         self._add("rollout.verdict", {"verdict": "bad", "text": why,
-                                      "by": verdict.by if verdict else None})
+                                      "by": verdict.by if verdict else None, **numbers(self.analysis)})
         self._means.page(why, self.live)
         self.live.pending += self._unrecorded
         self._unrecorded = []
@@ -279,7 +280,8 @@ class Watch:
         if verdict is None or verdict.verdict == (self.analysis.told or "undecided"):
             return
         text = verdict_sentence(self.analysis)
-        self._add("rollout.verdict", {"verdict": verdict.verdict, "by": verdict.by, "text": text})
+        self._add("rollout.verdict", {"verdict": verdict.verdict, "by": verdict.by, "text": text,
+                                      **numbers(self.analysis)})
         event = self._means.executor.planner.event
         run = self.live.progress
         self._unrecorded += [
