@@ -15,6 +15,8 @@ from engine.fields import Model
 
 
 def _different(names: dict[str, str]) -> dict[str, str]:
+    if not names:
+        raise ValueError("it names no variant")
     if len(set(names.values())) < len(names):
         raise ValueError("two variants have the same name there")
     return names
@@ -35,7 +37,7 @@ def _kubernetes(name: str) -> str:
 
 HAProxyName = Annotated[str, AfterValidator(_haproxys)]
 KubernetesName = Annotated[str, AfterValidator(_kubernetes)]
-Names = Annotated[dict[str, str], Field(min_length=1), AfterValidator(_different)]
+Names = Annotated[dict[str, str], AfterValidator(_different)]
 
 
 class HAProxy(Model):
@@ -45,7 +47,7 @@ class HAProxy(Model):
     kind: Literal["haproxy"]
     socket: Path
     backend: HAProxyName
-    servers: Annotated[dict[str, HAProxyName], Field(min_length=1), AfterValidator(_different)]
+    servers: Annotated[dict[str, HAProxyName], AfterValidator(_different)]
 
 
 class Aws(Model):
@@ -97,7 +99,7 @@ class GatewayApi(Model):
     namespace: KubernetesName = "default"
     route: KubernetesName
     rule: int = Field(default=0, ge=0)
-    services: Annotated[dict[str, KubernetesName], Field(min_length=1), AfterValidator(_different)]
+    services: Annotated[dict[str, KubernetesName], AfterValidator(_different)]
     context: str | None = None
     kubeconfig: Path | None = None
 

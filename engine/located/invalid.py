@@ -19,6 +19,7 @@ from engine.located.names import did_you_mean, nearest
 from engine.located.reading import Located, Problem, Where
 
 M = TypeVar("M", bound=BaseModel)
+_QUOTE = "'"  # pydantic's, round the key that tells the branches of a union apart
 
 _KINDS = {
     "string_type": "text", "int_type": "a whole number", "int_parsing": "a whole number",
@@ -99,7 +100,7 @@ def _chosen(found: list[_Found], located: Located,
 
 def _meant(branch: str, value: Any) -> bool:
     if isinstance(value, dict):
-        return branch[:1].isupper() or branch.startswith("dict")
+        return branch[:1].isupper() or branch.startswith("dict") or branch == value.get("kind")
     return isinstance(value, list) and branch.startswith("list")
 
 
@@ -124,6 +125,12 @@ def _problem(path: Where, details: list[ErrorDetails], located: Located,
     if kind in ("value_error", "assertion_error"):
         said = str(context.get("error", detail["msg"]))
         return located.problem(full, f"{name}: {said}" if name else said)
+    if kind == "union_tag_not_found":
+        return located.problem(full, f"`{str(context['discriminator']).strip(_QUOTE)}` is missing in {name}")
+    if kind == "union_tag_invalid":
+        tags = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
+        return located.problem((*full, str(context["discriminator"]).strip(_QUOTE)),
+                               f"there is no `{context['tag']}`", did_you_mean(str(context["tag"]), tags))
     written = _written(located, full, detail)
     wanted, hint = _wanted(details, located, full, context)
     return located.problem(full, f"{name or 'the file'} must be {wanted}, not {written}", hint)
