@@ -11,7 +11,7 @@ from engine.api.light import Client
 from engine.cli.following import ENDED, EXIT
 from engine.cli.rollout_changes import Change, Changes, change, heartbeat
 from engine.cli.text import stamp
-from engine.errors import EngineUnreachable, JournalError
+from engine.errors import EngineUnreachable, JournalError, NotFound
 
 LOOK = 0.5     # seconds between two looks: half of the engine's tick
 BEAT = 60.0    # seconds without a line before one says how it stands
@@ -51,7 +51,7 @@ def _look(client: Client, last: wire.Rollout, *, json: bool, clock: Callable[[],
     lost: float | None = None
     while True:
         try:
-            found = client.rollout(last.run)
+            found = _found(client, last)
         except (EngineUnreachable, JournalError) as error:
             if lost is None:
                 lost = clock()
@@ -63,6 +63,18 @@ def _look(client: Client, last: wire.Rollout, *, json: bool, clock: Callable[[],
         if lost is not None:
             _tell([change(found, "connected", "the engine is back")], json=json)
         return found
+
+
+def _found(client: Client, last: wire.Rollout) -> wire.Rollout:
+    """The rollout as it is; where its evidence cannot be read, as it was, with how its run stands."""
+    try:
+        return client.rollout(last.run)
+    except NotFound:
+        import msgspec
+
+        view = client.run(last.run)
+        return msgspec.structs.replace(last, state=view.state, ended=view.ended, at=view.at,
+                                       reason=view.reason)
 
 
 def _waits(rollout: wire.Rollout) -> bool:

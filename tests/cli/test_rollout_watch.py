@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from engine.api import wire
-from engine.api.light import Client
+from engine.api.light import Client, connect
 from engine.cli import rollout_watch
 from engine.errors import EngineUnreachable, JournalUnavailable, OpsdeckError
 from tests.cli.rolling import Engine
@@ -108,6 +108,16 @@ def test_it_stays_through_a_restart_of_the_engine_and_says_so(rolling: Engine, w
     assert "5 % → 25 %" in line(process)
     rolling.now(state="done", ended=STARTED + 400)
     assert process.wait(10) == 0
+
+
+def test_without_its_evidence_the_run_still_says_how_it_ended(rolling: Engine, watch: Watch) -> None:
+    rolling.roll()
+    process = watch("flights")
+    line(process)
+    del rolling.backend.rolling["41"]
+    connect(rolling.home).act("41", "abort", wire.Act(rollback=True))
+    assert "ended: rolled back" in line(process)
+    assert process.wait(10) == 5
 
 
 def test_it_keeps_to_the_run_that_it_began_with(rolling: Engine, watch: Watch) -> None:
