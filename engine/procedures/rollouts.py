@@ -127,6 +127,12 @@ class Judging(Model):
     quality: Quality = Quality()
     good: bool = True
 
+    @model_validator(mode="after")
+    def _judges(self) -> Judging:
+        if not (self.errors.critical or self.latency.critical):
+            raise ValueError("nothing would be judged: errors or latency must be critical")
+        return self
+
 
 class Budget(Model):
     """Hard limits on what the new version may cost before it is shown not to be worse: requests that
