@@ -138,7 +138,7 @@ def step_line(rollout: wire.Rollout, now: float, width: int) -> Line:
         took = format.duration((rollout.ended or now) - rollout.started)
         text = f"{rollout.procedure}, run {rollout.run}, by {rollout.by}: took {took}"
         return line((f" {format.clip(text, width - 2)}", "dim"))
-    here = "" if rollout.step_since is None else f"{format.duration(now - rollout.step_since)} here, "
+    here = "" if rollout.step_since is None else f"{format.age(max(0.0, now - rollout.step_since))} here, "
     facts = f"  {here}{rollout.step_requests:,} canary requests"
     name = f"{step.id}: {step.title}"
     return line((f" {format.clip(name, max(12, width - len(facts) - 2))}", "text"), (facts, "dim"))

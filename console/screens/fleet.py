@@ -12,7 +12,7 @@ from console import format
 from console.commands import bindings
 from console.filter import matches
 from console.glyphs import Glyphs
-from console.order import PAGE, STALE, TICKET, Order, over, severity
+from console.order import PAGE, STALE, TICKET, WELL, Order, over, severity
 from console.screens.view import View
 from console.widgets.lines import Line, Lines, line
 from console.widgets.table import Cell, Column, Row, Table
@@ -176,10 +176,16 @@ def advice(service: wire.Service, now: float, waiting: Sequence[wire.Waiting],
         return line((f" {service.name}: no data for {format.duration(service.age_s)}; what it "
                      "serves is not known. Look whether its server is up.", "warn"))
     mine = [w for w in waiting if w.service == service.name]
+    weight, does, role = rolls(service.rollout)
+    if does == "rolling back" or (does == "paused" and not mine):
+        return line((f" {service.name}: its rollout is {does}", role), ("  o shows why", "accent"))
     if mine:
         return line((f" {service.name}: run {mine[0].run} waits, {mine[0].prompt}", "ask"),
                     (" (a)", "accent"))
-    if severity(service) < 4:
+    if does and severity(service) == WELL:
+        return line((f" {service.name} is well; the canary gets {weight}, step {does} of its rollout",
+                     "dim"), ("  o shows it", "accent"))
+    if severity(service) < WELL:
         return line((f" {service.name}: over a limit, but not for long enough to alert.", "warn"))
     return line((f" {service.name} is well.", "dim"))
 

@@ -332,3 +332,13 @@ async def test_a_long_message_takes_no_room_from_the_next_action(size: tuple[int
         await steady(pilot, app)
         assert ("Step weight-50 (50 % of the traffic) needs 1 more approval. Press A, read, then y approves "
                 "or r rejects.") in picture(app)
+
+
+@pytest.mark.parametrize(("service", "says"), [
+    ("spam", "spam: its rollout is paused o shows why"),
+    ("recommend", "recommend is well; the canary gets 5%, step 6/13 of its rollout o shows it"),
+    ("search-rank", "search-rank: run 182 waits")])
+async def test_the_fleet_says_what_the_selected_rollout_does(service: str, says: str) -> None:
+    scene = Scene("fleet", typed(f"/{service}\r"), prepare=rollout("171"))
+    async with opened(scene, (80, 24)) as (app, _pilot):
+        assert says in picture(app)

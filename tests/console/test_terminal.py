@@ -32,6 +32,12 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield path
 
 
+@pytest.fixture
+def rolling(tmp_path: Path) -> Iterator[Path]:
+    with fake_engine(tmp_path, "--hz", "0", "--calm", "--rollouts"):
+        yield tmp_path
+
+
 def open_fleet(home: Path, *options: str, **environ: object) -> Terminal:
     opened = Terminal(console(home, *options), **environ)  # type: ignore[arg-type]
     opened.wait_text("flights")
@@ -275,3 +281,24 @@ def test_the_console_imports_no_heavy_library_and_not_httpx(home: Path) -> None:
             "'starlette','uvicorn') if m in sys.modules))")
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_rollout_is_opened_and_aborted_over_the_engine_s_socket(rolling: Path) -> None:
+    with terminal(console(rolling)) as opened:
+        opened.wait_text("flights")
+        opened.send(":rollout recommend\r")
+        opened.wait_text("5 % live")
+        opened.send("x")
+        opened.wait_text("Abort the rollout of recommend and roll back?")
+        opened.send("y")
+        opened.wait_text("Rolled back; the canary gets 0 %")
+        assert "↶ rolled back" in opened.text() and "R try again" in opened.text()
+
+
+def test_a_rollout_in_which_nothing_moves_costs_nothing(rolling: Path) -> None:
+    with terminal(console(rolling)) as opened:
+        opened.wait_text("flights")
+        opened.send(":rollout pricing\r")
+        opened.wait_text("u way back")
+        opened.read(0.5)
+        assert opened.read(2.5) == b""
