@@ -112,7 +112,8 @@ class Outcomes(Model):
 class Service(Model):
     """One service of the fleet: where its metrics are, how its traffic is split, what is too much.
 
-    Its traffic is split by our `gateway` or by another `router`.
+    Its traffic is split by our `gateway` or by another `router`. `manifests` are JSON files by variant
+    that say what each version is: a rollout shows how they differ, and holds on to them.
     """
 
     title: str = ""
@@ -124,6 +125,7 @@ class Service(Model):
     processes: dict[str, Process] = {}
     champion: str = "champion"
     versions: dict[str, str] = {}
+    manifests: dict[str, Path] = {}
     limits: dict[Signal, Limit] = {}
 
 

@@ -147,6 +147,7 @@ def _absolute(config: Config, base: Path) -> Config:
             "outcomes": service.outcomes and service.outcomes.model_copy(update={
                 "predictions": base / service.outcomes.predictions.expanduser(),
                 "labels": base / service.outcomes.labels.expanduser()}),
+            "manifests": {key: base / path.expanduser() for key, path in service.manifests.items()},
             "processes": {
                 key: process.model_copy(update={"cwd": base / process.cwd.expanduser()})
                 if process.cwd is not None else process

@@ -3,6 +3,7 @@ its versions and its evidence comes from the watch beside the run."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import Annotated, Any
 
@@ -13,6 +14,8 @@ from engine.fields import Duration
 from engine.procedures.actions import Action, Context, Params, Preview
 from engine.rollout.controller import Rollouts
 from engine.rollout.facts import Facts, safe_weights, same
+from engine.rollout.manifests import differences
+from engine.rollout.manifests import read as read_manifests
 from engine.rollout.progress import verdict_sentence
 from engine.rollout.traffic.router import DetailedRouter, LeasedRouter, MirroringRouter, Traffic, read_traffic
 from engine.words import SERVICE, nearest, percents, span
@@ -75,7 +78,8 @@ class Restore(Rolled):
 
 
 async def begin(ctx: Context, params: Rolled) -> dict[str, Any]:
-    """Effect none. Result: service, to, champion, before and safe (percent by variant).
+    """Effect none. Result: service, to, champion, before and safe (percent by variant), manifests (sha256
+    by variant) and diff (key, old, new), both empty where the config names no manifests.
 
     An older rollout of the service is ended first. Raises ActionFailed where there is nothing to roll out.
     """
@@ -91,7 +95,25 @@ async def begin(ctx: Context, params: Rolled) -> dict[str, Any]:
     await rollouts.within_window(ctx.run, params.service, params.to, ctx.clock())
     champion, safe = safe_weights(weights, params.to)
     ctx.log(f"now {percents(weights)}; an abort goes back to {percents(safe)}")
-    return {"service": params.service, "to": params.to, "champion": champion, "before": weights, "safe": safe}
+    digests, contents = await _manifests(ctx, params.service, champion, params.to)
+    diff = differences(contents.get(champion), contents.get(params.to)) if len(contents) == 2 else []
+    return {"service": params.service, "to": params.to, "champion": champion, "before": weights, "safe": safe,
+            "manifests": digests, "diff": [list(one) for one in diff]}
+
+
+async def _manifests(ctx: Context, service: str, *variants: str) -> tuple[dict[str, str], dict[str, Any]]:
+    services = getattr(ctx.extra.get("config"), "services", {})
+    named = services[service].manifests if service in services else {}
+    return await asyncio.to_thread(read_manifests, {name: named[name] for name in variants if name in named})
+
+
+async def _unchanged(ctx: Context, found: Facts) -> None:
+    """The versions must be those that the rollout began with, and that were approved."""
+    now, _ = await _manifests(ctx, found.service, *found.manifests)
+    for variant, digest in found.manifests.items():
+        if now.get(variant) != digest:
+            raise ActionFailed(f"{variant} is not the version any more that this rollout began with: its "
+                               "manifest has changed", hint="Start another rollout for what is there now.")
 
 
 async def warm_up(ctx: Context, params: Rolled) -> dict[str, Any]:
@@ -108,6 +130,7 @@ async def weigh(ctx: Context, params: Weigh) -> dict[str, Any]:
     Raises ActionFailed when it was refused or the rollout goes back, OutcomeUnknown when nobody can tell.
     """
     found = _rollouts(ctx).going_on(ctx.run)
+    await _unchanged(ctx, found)
     return await _set(ctx, found, found.split(params.weight), params.lease_s)
 
 
@@ -174,6 +197,7 @@ async def look(ctx: Context, params: Rolled) -> dict[str, Any]:
 async def promote(ctx: Context, params: Rolled) -> dict[str, Any]:
     """Effect idempotent. All traffic to the new version, for good. Result as `rollout.weight`."""
     found = _rollouts(ctx).going_on(ctx.run)
+    await _unchanged(ctx, found)
     return await _set(ctx, found, found.split(100.0), None)
 
 
@@ -270,8 +294,6 @@ async def _warm(ctx: Context, service: str, variant: str, patience_s: float | No
 
 
 async def _bounded(work: Any, seconds: float, name: str) -> Any:
-    import asyncio
-
     try:
         return await asyncio.wait_for(work, seconds)
     except TimeoutError:

@@ -345,7 +345,8 @@ class Rollout(msgspec.Struct):
     router last said, None where it does not answer; `safe` are the weights that an abort restores.
     `verdict` is the judge's; `sentence` says why, and what would change it. `missing` says what keeps it
     from going on (too little traffic, stale data …) and `wait_s` how long that takes at this rate.
-    `state` is the run's; `paused_by` is None, a person's name, or "engine" for missing evidence.
+    `state` is the run's; `paused_by` is None, a person's name, or "engine" for missing evidence. `diff` is
+    how the versions' manifests differ: (key, champion's, challenger's).
     """
 
     run: str
@@ -387,6 +388,7 @@ class Rollout(msgspec.Struct):
     gate: Gate | None = None
     gate_step: str | None = None
     lease_s: float | None = None
+    diff: list[tuple[str, str, str]] = []
 
 
 class StartRun(msgspec.Struct, forbid_unknown_fields=True):

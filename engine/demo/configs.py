@@ -133,6 +133,7 @@ def config(layout: Layout, chosen: dict[str, int], *, rps: float, speed: float,
                      "label": "late", "within": "1h"},
         "champion": CHAMPION,
         "versions": versions(layout),
+        "manifests": {variant: str(layout.model(variant) / "manifest.json") for variant in VARIANTS},
         "processes": {
             **servers,
             "gateway": process("engine.serving.gateway", "--config", str(layout.gateway),

@@ -16,7 +16,8 @@ TOLERANCE = 0.05  # percent
 
 @dataclass(frozen=True)
 class Facts:
-    """`safe`: the weights (percent) that an abort restores; `before` those in force when it began."""
+    """`safe`: the weights (percent) that an abort restores; `before` those in force when it began;
+    `manifests` the sha256 of both versions' manifests, and `diff` how they differ."""
 
     service: str
     to: str
@@ -24,6 +25,8 @@ class Facts:
     safe: dict[str, float]
     before: dict[str, float]
     plan: Rollout
+    manifests: dict[str, str]
+    diff: list[list[str]]
 
     def split(self, weight: float) -> dict[str, float]:
         """The whole split with `weight` percent at the new version, the rest shared as before."""
@@ -61,7 +64,7 @@ def facts(run: RunProgress) -> Facts | None:
         return None
     said = begin.result
     return Facts(said["service"], said["to"], said["champion"], dict(said["safe"]),
-                 dict(said["before"]), plan)
+                 dict(said["before"]), plan, dict(said.get("manifests", {})), list(said.get("diff", [])))
 
 
 def safe_weights(weights: Mapping[str, float], to: str) -> tuple[str, dict[str, float]]:

@@ -48,7 +48,8 @@ def rollout_view(run: RunProgress, analysis: Analysis, shown: wire.RunView, *, n
         missing=now.text if now and now.kind != "done" else None,
         wait_s=now.wait_s if now else None, paused_by=_paused(run, now), next=shown.next,
         after=_after(run, current), undo=_undo(run), reason=shown.reason,
-        gate=gated.gate if gated else None, gate_step=gated.id if gated else None, lease_s=lease_s)
+        gate=gated.gate if gated else None, gate_step=gated.id if gated else None, lease_s=lease_s,
+        diff=[(key, old, new) for key, old, new in (found.diff if found else ())])
 
 
 def fleet_row(run: RunProgress, analysis: Analysis, state: str, weight: float | None, *, waits: bool
