@@ -141,7 +141,23 @@ class Leases:
             raise ActionFailed(f"The watchdog of leases could not be started: {done.stderr.strip()[-400:]}",
                                where=str(self.folder), hint="Without it no lease is kept.")
 
+    def resume(self) -> list[Lease]:
+        """For an engine that starts: a watchdog for the leases that are not settled, if there are any.
+        Returns those; after a start of the machine they have run out. Raises ActionFailed."""
+        found = [lease for lease in self.granted()[0] if not self.settled(lease)]
+        if found:
+            self.ensure_watchdog()
+        return found
+
     # What both look at.
+
+    def settled(self, lease: Lease) -> bool:
+        """Whether its fallback stood once: what was set since is somebody's wish."""
+        try:
+            note = self.fallback(lease.service)
+        except ActionFailed:
+            return False
+        return note is not None and note.lease == lease.id and note.stood is not None
 
     def lease(self, service: str) -> Lease | None:
         return _read(self._path(service, _LEASE), Lease)

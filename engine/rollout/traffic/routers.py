@@ -150,8 +150,7 @@ class Routers:
         left = self._leases.seconds_left(lease)
         if left > 0:
             return left
-        done = self._leases.fallback(service)
-        return None if done is not None and done.lease == lease.id and done.stood is not None else 0.0
+        return None if self._leases.settled(lease) else 0.0
 
     def _router(self, service: str) -> DetailedRouter:
         if self._gateway_of(service):

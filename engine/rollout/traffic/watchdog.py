@@ -85,16 +85,9 @@ class Watchdog:
         return min([LOOK, *(max(0.01, seconds) for seconds in running)]), bool(running or self._tasks)
 
     def _is_done(self, lease: Lease) -> bool:
-        """Whether the fallback of this lease stood once: what was set since is somebody's wish."""
-        if lease.id not in self._done:
-            try:
-                note = self.leases.fallback(lease.service)
-            except ActionFailed:
-                return False
-            if note is None or note.lease != lease.id or note.stood is None:
-                return False
+        if lease.id not in self._done and self.leases.settled(lease):
             self._done.add(lease.id)
-        return True
+        return lease.id in self._done
 
     async def _fall_back(self, lease: Lease) -> None:
         words = ", ".join(f"{name} {weight:.3g} %" for name, weight in lease.fallback.items())

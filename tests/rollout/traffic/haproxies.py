@@ -75,7 +75,10 @@ class RealHAProxy:
 
     def _listens(self, log: Path) -> bool:
         assert self.process.poll() is None, log.read_text()
-        return self.admin.exists()
+        try:
+            return "HAProxy" in self.tell("show info")
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
 
     def tell(self, commands: str) -> str:
         """What it answers on its socket, asked without any code of ours."""

@@ -164,6 +164,18 @@ def test_what_stood_once_is_not_set_again(haproxy: RealHAProxy, leases: Leases) 
     assert leases.fallback("flights") == first
 
 
+def test_an_engine_that_starts_after_its_machine_did_has_the_traffic_sent_back(
+        haproxy: RealHAProxy, leases: Leases) -> None:
+    assert leases.resume() == [] and leases.watchdog() is None
+    haproxy.tell("set weight flights/s1 50;set weight flights/s2 50")
+    lease = leases.grant("flights", ALL, 3600, place(haproxy))
+    path = leases.folder / "flights.lease.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"boot": "the one before"}))
+    assert [found.id for found in leases.resume()] == [lease.id]
+    wait_for(lambda: haproxy.percents() == ALL, "all traffic at the champion")
+    wait_for(lambda: leases.resume() == [], "the lease to be settled")
+
+
 def test_there_is_one_to_a_home_and_another_comes_when_it_is_killed(leases: Leases) -> None:
     leases.ensure_watchdog()
     pid = leases.watchdog()
