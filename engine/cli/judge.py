@@ -1,15 +1,17 @@
-"""`opsdeck judge run`: judge a file of counts, offline and without an engine."""
+"""`opsdeck judge`: judge a file of counts offline, or recompute what a rollout decided."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING
 
+from engine.cli import judge_replay
+
 if TYPE_CHECKING:
     from engine.rollout.judge import Judgement
 
 NAME = "judge"
-HELP = "judge a canary's counts beside the baseline's"
+HELP = "judge a canary's counts, or recompute a rollout's verdicts"
 EVIDENCE = "e-process"
 
 EXAMPLES = """\
@@ -32,12 +34,13 @@ examples:
   opsdeck judge run counts.json
   opsdeck judge run --json < counts.json
   opsdeck judge run --judge mann-whitney samples.json
+  opsdeck judge replay 184                 a rollout's verdicts, recomputed beside the recorded ones
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
-    verbs = parser.add_subparsers(dest="judge", required=True, metavar="run")
+    verbs = parser.add_subparsers(dest="judge", required=True, metavar="run|replay")
     running = verbs.add_parser("run", help="judge a file of ticks", epilog=EXAMPLES,
                                formatter_class=argparse.RawDescriptionHelpFormatter)
     running.add_argument("file", nargs="?", default="-", metavar="FILE",
@@ -48,10 +51,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
                               "(samples)")
     running.add_argument("--json", action="store_true",
                          help='print {"ln_e": [...], "verdict", "decided_at"}, or {"metrics", "score"}')
+    replaying = verbs.add_parser("replay", help="recompute a rollout's verdicts from its run's events",
+                                 epilog=judge_replay.EXAMPLES,
+                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    judge_replay.configure(replaying)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns 0 whatever the verdict is: that is in what it prints."""
+    """Of `run`, returns 0 whatever the verdict is: that is in what it prints."""
+    if args.judge == "replay":
+        return judge_replay.run(args)
     import dataclasses
 
     from engine.cli.text import emit, plain, say

@@ -38,7 +38,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
     )),
     ("Roll out", (
         ("rollout", "engine.cli.rollout", "roll a new version out, step by step, and look after it"),
-        ("judge", "engine.cli.judge", "judge a canary's counts beside the baseline's"),
+        ("judge", "engine.cli.judge", "judge a canary's counts, or recompute a rollout's verdicts"),
     )),
     ("Set up", (
         ("engine", "engine.cli.engine_", "start, stop and look at the engine"),

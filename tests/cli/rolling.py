@@ -106,13 +106,18 @@ class Engine:
         return [given for kind, _, given in self.backend.seen if kind == what]
 
     def opsdeck(self, *words: str, typed: str | None = None) -> Done:
-        """The command in this process; `typed` is what a person at a terminal types, None: no terminal."""
-        out = io.StringIO() if typed is None else Terminal()
-        err = io.StringIO()
-        given = io.StringIO() if typed is None else Terminal(typed)
-        with redirect_stdout(out), redirect_stderr(err), mock.patch("sys.stdin", given):
-            code = main(["--home", str(self.path), "rollout", *words])
-        return Done(code, out.getvalue(), err.getvalue())
+        """`opsdeck rollout …` against this engine; see `command`."""
+        return command("--home", str(self.path), "rollout", *words, typed=typed)
+
+
+def command(*words: str, typed: str | None = None) -> Done:
+    """`opsdeck …` in this process; `typed` is what a person at a terminal types, None: no terminal."""
+    out = io.StringIO() if typed is None else Terminal()
+    err = io.StringIO()
+    given = io.StringIO() if typed is None else Terminal(typed)
+    with redirect_stdout(out), redirect_stderr(err), mock.patch("sys.stdin", given):
+        code = main([*words])
+    return Done(code, out.getvalue(), err.getvalue())
 
 
 def until(holds: Callable[[], object], seconds: float = 10.0) -> None:
