@@ -1,10 +1,11 @@
-"""`rollout.*`: the steps that a rollout's plan stands for. They work only inside one: what they know of
-its versions and its evidence comes from the watch beside the run."""
+"""`rollout.*`, those that set weights: the steps that a rollout's plan stands for, and the end of one.
+
+They work only inside a rollout: what they know of its versions comes from the watch beside the run.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -17,14 +18,12 @@ from engine.rollout.facts import Facts, safe_weights, same
 from engine.rollout.manifests import differences
 from engine.rollout.manifests import read as read_manifests
 from engine.rollout.progress import verdict_sentence
-from engine.rollout.traffic.router import DetailedRouter, LeasedRouter, MirroringRouter, Traffic, read_traffic
+from engine.rollout.traffic.router import DetailedRouter, LeasedRouter, Traffic, read_traffic
 from engine.words import SERVICE, nearest, percents, span
 
 Percent = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=SERVICE)]
 POLL = 0.25
-PROGRESS = 10.0  # seconds between two lines while it watches
-MIRROR_LEASE_S = 15.0
 ALL = 99.99
 WARM_S = 15.0  # how long a rollback waits for an old version that has to be started first
 
@@ -55,21 +54,6 @@ class Weigh(Rolled):
     lease_s: Annotated[Duration, Field(gt=0)] = 30.0
 
 
-class Observe(Rolled):
-    """The least evidence: requests at this weight, seconds there, and whether it has to be shown good."""
-
-    requests: Annotated[int, Field(ge=0)] = 0
-    hold: Annotated[Duration, Field(ge=0)] = 0.0
-    good: bool = False
-
-
-class Shadow(Rolled):
-    """`percent` of the requests are sent to `to` as well, for `hold`."""
-
-    percent: Percent = 100.0
-    hold: Annotated[Duration, Field(gt=0)] = 60.0
-
-
 class Restore(Rolled):
     """The weights to go back to, and who is to have most of them."""
 
@@ -83,7 +67,7 @@ async def begin(ctx: Context, params: Rolled) -> dict[str, Any]:
 
     An older rollout of the service is ended first. Raises ActionFailed where there is nothing to roll out.
     """
-    rollouts = _rollouts(ctx)
+    rollouts = rollouts_of(ctx)
     await rollouts.alone(ctx.run, params.service)
     weights = (await read_traffic(ctx.router, params.service)).weights
     if params.to not in weights:
@@ -129,74 +113,14 @@ async def weigh(ctx: Context, params: Weigh) -> dict[str, Any]:
 
     Raises ActionFailed when it was refused or the rollout goes back, OutcomeUnknown when nobody can tell.
     """
-    found = _rollouts(ctx).going_on(ctx.run)
+    found = rollouts_of(ctx).going_on(ctx.run)
     await _unchanged(ctx, found)
     return await _set(ctx, found, found.split(params.weight), params.lease_s)
 
 
-async def observe(ctx: Context, params: Observe) -> dict[str, Any]:
-    """Effect none. Ends when the evidence is there, or somebody promotes. Result: requests, held_s,
-    verdict, promoted."""
-    rollouts = _rollouts(ctx)
-    rollouts.going_on(ctx.run)
-    told: tuple[float, str | None] = (0.0, None)
-    while True:
-        passed, now = rollouts.passed(ctx.run, ctx.step)
-        if passed:
-            return _seen(ctx, rollouts, now.kind != "done")
-        if now.kind != told[1] or ctx.clock() - told[0] >= PROGRESS:
-            wait = f", about {span(now.wait_s)} more" if now.wait_s else ""
-            ctx.log(f"{'stands: ' if now.halts else ''}{now.text}{wait}")
-            told = ctx.clock(), now.kind
-        await ctx.sleep(POLL)
-
-
-def _seen(ctx: Context, rollouts: Rollouts, promoted: bool) -> dict[str, Any]:
-    analysis = rollouts.analysis(ctx.run)
-    assert analysis is not None
-    verdict = analysis.verdict
-    ctx.log(f"{'promoted by a person; ' if promoted else ''}{verdict_sentence(analysis)}")
-    return {"requests": analysis.stage_requests, "held_s": round(analysis.stage_s, 1),
-            "verdict": verdict.verdict if verdict else None, "promoted": promoted}
-
-
-async def shadow(ctx: Context, params: Shadow) -> dict[str, Any]:
-    """Effect none: what mirrored requests are answered is thrown away. Result as `rollout.watch`."""
-    router = ctx.router
-    if not isinstance(router, MirroringRouter):
-        raise ActionFailed(f"the router of {params.service} cannot mirror requests",
-                           hint="leave `mirror` out of the plan, or put the gateway in front")
-    rollouts = _rollouts(ctx)
-    rollouts.going_on(ctx.run)
-    renewed = -MIRROR_LEASE_S
-    begun = ctx.clock()
-    try:
-        while True:
-            passed, _ = rollouts.passed(ctx.run, ctx.step)
-            if passed:
-                return _seen(ctx, rollouts, promoted=False)
-            if abs(ctx.clock() - begun - renewed) >= MIRROR_LEASE_S / 3:
-                await router.mirror(params.service, params.to, params.percent, MIRROR_LEASE_S)
-                renewed = ctx.clock() - begun
-            await ctx.sleep(POLL)
-    finally:
-        with contextlib.suppress(OpsdeckError):  # it ends with its lease
-            await router.unmirror(params.service)
-
-
-async def look(ctx: Context, params: Rolled) -> dict[str, Any]:
-    """Effect none. Result: verdict, and the sentence that says why."""
-    analysis = _rollouts(ctx).analysis(ctx.run)
-    if analysis is None or analysis.verdict is None:
-        return {"verdict": "undecided", "text": "not watched yet"}
-    text = verdict_sentence(analysis)
-    ctx.log(text)
-    return {"verdict": analysis.verdict.verdict, "text": text}
-
-
 async def promote(ctx: Context, params: Rolled) -> dict[str, Any]:
     """Effect idempotent. All traffic to the new version, for good. Result as `rollout.weight`."""
-    found = _rollouts(ctx).going_on(ctx.run)
+    found = rollouts_of(ctx).going_on(ctx.run)
     await _unchanged(ctx, found)
     return await _set(ctx, found, found.split(100.0), None)
 
@@ -212,7 +136,7 @@ async def restore(ctx: Context, params: Restore) -> dict[str, Any]:
         warm = await _warm(ctx, params.service, params.champion, WARM_S)
     except OpsdeckError as error:
         ctx.log(f"{params.champion} is not ready ({error.message}); going back to it all the same")
-        _rollouts(ctx).tell(ctx.run, f"{params.champion}, which gets the traffic back, is not ready: "
+        rollouts_of(ctx).tell(ctx.run, f"{params.champion}, which gets the traffic back, is not ready: "
                                      f"{error.message}")
     wait, told = POLL, False
     while True:
@@ -226,7 +150,7 @@ async def restore(ctx: Context, params: Restore) -> dict[str, Any]:
             ctx.log(f"not back yet: {error.message}")
             if not told:
                 told = True
-                _rollouts(ctx).tell(ctx.run, f"{params.service} is not back at its safe weights yet: "
+                rollouts_of(ctx).tell(ctx.run, f"{params.service} is not back at its safe weights yet: "
                                              f"{error.message}; trying on")
             await ctx.sleep(wait)
             wait = min(2 * wait, 5.0)
@@ -238,18 +162,9 @@ async def restore(ctx: Context, params: Restore) -> dict[str, Any]:
 async def abort(ctx: Context, params: Abort) -> dict[str, Any]:
     """Effect idempotent. Ends every rollout of the service and waits until its traffic is back. Result:
     ended, the runs that were. Raises ActionFailed where one does not end."""
-    ended = await _rollouts(ctx).end_all(params.service, params.reason)
+    ended = await rollouts_of(ctx).end_all(params.service, params.reason)
     ctx.log(f"ended: run {', '.join(ended)}" if ended else f"{params.service} has no rollout that runs")
     return {"ended": ended}
-
-
-async def verdict(ctx: Context, params: Of) -> dict[str, Any]:
-    """Effect none. Result: run, verdict and text of the rollout that runs; ActionFailed without one."""
-    run, analysis = _rollouts(ctx).running(params.service)
-    text = verdict_sentence(analysis)
-    ctx.log(f"run {run}: {text}")
-    name = analysis.verdict.verdict if analysis.verdict else "undecided"
-    return {"run": run, "verdict": name, "text": text}
 
 
 async def _set(ctx: Context, found: Facts, wanted: dict[str, float], lease_s: float | None
@@ -279,8 +194,7 @@ async def _shift(ctx: Context, seen: Traffic, found: Facts, wanted: dict[str, fl
 
 async def _warm(ctx: Context, service: str, variant: str, patience_s: float | None = None) -> bool | None:
     """Have the process of a variant run and be ready; None where nothing supervises it."""
-    services = getattr(ctx.extra.get("config"), "services", {})
-    if service not in services or variant not in services[service].processes:
+    if not _supervised(ctx, service, variant):
         return None
     name = f"{service}/{variant}"
     status = await ctx.supervisor.status(name)
@@ -293,6 +207,11 @@ async def _warm(ctx: Context, service: str, variant: str, patience_s: float | No
     return status.state == "running" and status.ready is not False
 
 
+def _supervised(ctx: Context, service: str, variant: str) -> bool:
+    services = getattr(ctx.extra.get("config"), "services", {})
+    return service in services and variant in services[service].processes
+
+
 async def _bounded(work: Any, seconds: float, name: str) -> Any:
     try:
         return await asyncio.wait_for(work, seconds)
@@ -300,10 +219,36 @@ async def _bounded(work: Any, seconds: float, name: str) -> Any:
         raise ActionFailed(f"{name} did not get ready within {span(seconds)}") from None
 
 
-async def _preview(ctx: Context, params: Weigh) -> Preview:
-    found = _rollouts(ctx).facts(ctx.run)
+async def _preview_promote(ctx: Context, params: Rolled) -> Preview:
+    return await _shown(ctx, params.service, rollouts_of(ctx).facts(ctx.run).split(100.0), "for good")
+
+
+async def _preview_restore(ctx: Context, params: Restore) -> Preview:
+    return await _shown(ctx, params.service, params.weights, "without a lease")
+
+
+async def _preview_abort(ctx: Context, params: Abort) -> Preview:
     seen = (await read_traffic(ctx.router, params.service)).weights
-    analysis = _rollouts(ctx).analysis(ctx.run)
+    return Preview(now=percents(seen), after="the weights from before its rollout", state=dict(seen))
+
+
+async def _preview_warm(ctx: Context, params: Rolled) -> Preview:
+    if not _supervised(ctx, params.service, params.to):
+        return Preview(now=f"{params.to} is not supervised here", after="unchanged")
+    status = await ctx.supervisor.status(f"{params.service}/{params.to}")
+    return Preview(now=status.state, after="running and ready", state={"state": status.state})
+
+
+async def _shown(ctx: Context, service: str, wanted: dict[str, float], how: str) -> Preview:
+    seen = (await read_traffic(ctx.router, service)).weights
+    return Preview(now=percents(seen), after=f"{percents(wanted)}, {how}",
+                   state={name: round(weight, 1) for name, weight in seen.items()})
+
+
+async def _preview(ctx: Context, params: Weigh) -> Preview:
+    found = rollouts_of(ctx).facts(ctx.run)
+    seen = (await read_traffic(ctx.router, params.service)).weights
+    analysis = rollouts_of(ctx).analysis(ctx.run)
     said = verdict_sentence(analysis) if analysis else "not watched yet"
     return Preview(now=f"{percents(seen)}; {said}",
                    after=f"{percents(found.split(params.weight))}, back by itself after "
@@ -311,49 +256,34 @@ async def _preview(ctx: Context, params: Weigh) -> Preview:
                    state={name: round(weight, 1) for name, weight in seen.items()})
 
 
-def _rollouts(ctx: Context) -> Rollouts:
+def rollouts_of(ctx: Context) -> Rollouts:
+    """The watches of the rollouts that run. Raises NotFound where an engine has none."""
     rollouts = ctx.extra.get("rollouts")
     if not isinstance(rollouts, Rollouts):
         raise NotFound("this action is for rollouts, and there are none here")
     return rollouts
 
 
-def _described(verb: str) -> Any:
+def described(verb: str) -> Any:
     return lambda p: f"rollout.{verb} {p.service} to {p.to}"
-
-
-def _watching(p: Observe) -> str:
-    wants = [f"{p.requests:,} requests"] if p.requests else []
-    wants += [span(p.hold)] if p.hold else []
-    wants += ["evidence that it is no worse"] if p.good else []
-    return f"rollout.watch {p.service} {p.to} for {' and '.join(wants) or 'a look'}"
 
 
 ACTIONS: list[Action[Any]] = [
     Action(name="rollout.begin", effect="none", params=Rolled, run=begin, service="service",
-           summary="Take note of the weights that a rollout goes back to", describe=_described("begin")),
+           summary="Take note of the weights that a rollout goes back to", describe=described("begin")),
     Action(name="rollout.warm-up", effect="idempotent", params=Rolled, run=warm_up, service="service",
-           summary="See that the new version's server runs, and start it where it does not",
-           describe=_described("warm-up")),
+           summary="See that the new version's server runs, and start it if not", preview=_preview_warm,
+           describe=described("warm-up")),
     Action(name="rollout.weight", effect="idempotent", params=Weigh, run=weigh, preview=_preview,
            service="service", summary="Give the new version a share of the traffic, under a lease",
            describe=lambda p: f"rollout.weight {p.service} {p.to}={p.weight:g} % lease {span(p.lease_s)}"),
-    Action(name="rollout.watch", effect="none", params=Observe, run=observe, service="service",
-           summary="Watch the new version until there is enough evidence", describe=_watching),
-    Action(name="rollout.mirror", effect="none", params=Shadow, run=shadow, service="service",
-           summary="Send requests to the new version too, without using its answers",
-           describe=lambda p: f"rollout.mirror {p.service} {p.percent:g} % to {p.to} for {span(p.hold)}"),
-    Action(name="rollout.look", effect="none", params=Rolled, run=look, service="service",
-           summary="Read the judge's verdict", describe=_described("look")),
     Action(name="rollout.promote", effect="idempotent", params=Rolled, run=promote, service="service",
-           summary="Give the new version all the traffic, without a lease", describe=_described("promote")),
+           summary="Give the new version all the traffic, without a lease", preview=_preview_promote,
+           describe=described("promote")),
     Action(name="rollout.restore", effect="idempotent", params=Restore, run=restore, service="service",
-           summary="Go back to the weights from before the rollout",
+           summary="Go back to the weights from before the rollout", preview=_preview_restore,
            describe=lambda p: f"rollout.restore {p.service} {percents(p.weights)}"),
     Action(name="rollout.abort", effect="idempotent", params=Abort, run=abort, service="service",
-           summary="End a service's rollout and send its traffic back",
+           summary="End a service's rollout and send its traffic back", preview=_preview_abort,
            describe=lambda p: f"rollout.abort {p.service}"),
-    Action(name="rollout.verdict", effect="none", params=Of, run=verdict, service="service",
-           summary="Read the verdict on the rollout that runs",
-           describe=lambda p: f"rollout.verdict {p.service}"),
 ]

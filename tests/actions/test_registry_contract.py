@@ -13,6 +13,17 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "metrics.check": {"service": "flights", "condition": "p99_ms < 150", "for": "30s"},
     "metrics.read": {"service": "flights"},
     "notify": {"url": "https://hooks.example/x", "text": "the challenger was drained"},
+    "rollout.abort": {"service": "flights", "reason": "an incident"},
+    "rollout.begin": {"service": "flights", "to": "challenger"},
+    "rollout.look": {"service": "flights", "to": "challenger"},
+    "rollout.mirror": {"service": "flights", "to": "challenger", "percent": 50, "hold": "1m"},
+    "rollout.promote": {"service": "flights", "to": "challenger"},
+    "rollout.restore": {"service": "flights", "to": "challenger", "champion": "champion",
+                        "weights": {"champion": 100, "challenger": 0}},
+    "rollout.verdict": {"service": "flights"},
+    "rollout.warm-up": {"service": "flights", "to": "challenger"},
+    "rollout.watch": {"service": "flights", "to": "challenger", "requests": 200, "hold": "30s", "good": True},
+    "rollout.weight": {"service": "flights", "to": "challenger", "weight": 5, "lease_s": "30s"},
     "service.read": {"service": "flights", "process": "gateway"},
     "service.restart": {"service": "flights", "process": "gateway"},
     "service.start": {"service": "flights", "process": "gateway"},
@@ -22,6 +33,9 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 }
 EFFECTS = {
     "http.check": "none", "metrics.check": "none", "metrics.read": "none", "notify": "once",
+    "rollout.abort": "idempotent", "rollout.begin": "none", "rollout.look": "none", "rollout.mirror": "none",
+    "rollout.promote": "idempotent", "rollout.restore": "idempotent", "rollout.verdict": "none",
+    "rollout.warm-up": "idempotent", "rollout.watch": "none", "rollout.weight": "idempotent",
     "service.read": "none", "service.restart": "once", "service.start": "idempotent",
     "service.stop": "idempotent", "traffic.read": "none", "traffic.shift": "idempotent",
 }
