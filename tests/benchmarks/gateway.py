@@ -1,8 +1,8 @@
 """What the gateway adds to a request, and what it and a model server weigh.
 
 The gateway runs alone on the first core, with everything on: split between two variants, metrics
-scraped each second, prediction log with redaction, correlation and trace ids. The load and the
-trivial variant share the last core. All of it is on the loopback interface.
+scraped each second, prediction log with redaction, correlation and trace ids, units and bins. The
+load and the trivial variant share the last core. All of it is on the loopback interface.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def _gateway(home: Path, upstream: int) -> list[Figure]:
         "state_file": str(home / "state.json"), "champion": "champion",
         "variants": {name: {"url": f"http://127.0.0.1:{upstream}"} for name in variants},
         "initial_weights": {"champion": 95, "challenger": 5},
+        "prediction_bins": {"output": "late_probability", "edges": [n / 10 for n in range(1, 10)]},
         "prediction_log": {"path": str(home / "log" / "p.jsonl"), "redact": ["hash:carrier"]}}))
     with _process("engine.serving.gateway", "--config", str(config), core=GATEWAY_CORE) as gateway:
         _until_ready(port)
@@ -64,6 +65,9 @@ def _gateway(home: Path, upstream: int) -> list[Figure]:
         requests_per_s, tool = _closed_loop(port, THROUGHPUT_S)
         with _scraped(port):
             added = _added_p99(upstream, port)
+            call(home / "admin.sock", "PUT", "/mirror",
+                 {"variant": "challenger", "percent": 100, "lease_s": 600})
+            mirrored = _added_p99(upstream, port)
         memory = _pss_mb(gateway.pid)
         dropped = re.search(rb"dropped_total{.*} (\S+)", call(port, "GET", "/metrics").body)
     shared = "" if GATEWAY_CORE != LOAD_CORE else "; one core only, shared with the load"
@@ -73,6 +77,8 @@ def _gateway(home: Path, upstream: int) -> list[Figure]:
                3000, "higher", f"{tool}, 16 connections; {lost:g} log records dropped{shared}"),
         Figure("gateway: added p99 at 500 requests/s", added["p99"], "ms", 5, "lower",
                f"open loop; p50 +{added['p50']:.2f} ms; direct p99 {added['direct']:.2f} ms{shared}"),
+        Figure("gateway: added p99 at 500 requests/s, all of them mirrored", mirrored["p99"], "ms", 5,
+               "lower", f"p50 +{mirrored['p50']:.2f} ms{shared}"),
         Figure("gateway: memory after the load (PSS)", memory, "MB", 60, "lower"),
     ]
 

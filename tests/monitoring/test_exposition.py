@@ -19,6 +19,7 @@ from engine.monitoring.sources.source import (
     DURATION,
     INFO,
     LEASE,
+    MIRROR,
     PREDICTIONS,
     UNIT_FAILURES,
     UNITS,
@@ -26,7 +27,9 @@ from engine.monitoring.sources.source import (
     Key,
     Tally,
 )
+from engine.serving.instruments import MIRROR as SERVING_MIRROR
 from engine.serving.instruments import Exposition, Instruments
+from engine.serving.prediction_bins import Bins
 
 NAMES = st.text(st.sampled_from(list('ab7 "\\\n{}=,#é+')), max_size=6)
 PAIRS = st.tuples(NAMES, NAMES)
@@ -133,7 +136,7 @@ def test_a_counter_that_is_no_count_makes_the_text_rubbish(value):
 
 
 def test_what_the_gateway_exposes_is_read_whole():
-    gateway = Instruments("flights", {"champion": "7", "challenger": "8"})
+    gateway = Instruments("flights", {"champion": "7", "challenger": "8"}, bins=Bins("p", edges=[0.5]))
     gateway.weights = {"champion": 95.0, "challenger": 5.0}
     gateway.lease_left = lambda: 42.0
     exposition, parser = Exposition(gateway), Parser()
@@ -143,6 +146,7 @@ def test_what_the_gateway_exposes_is_read_whole():
         assert content_type.startswith("text/plain")
         return parser.parse(body.decode())
 
+    assert SERVING_MIRROR == MIRROR
     before = read()
     assert before.measures and not before.requests
     assert before.weights == {("flights", "champion"): 95.0, ("flights", "challenger"): 5.0}
@@ -154,6 +158,8 @@ def test_what_the_gateway_exposes_is_read_whole():
     gateway.variants["challenger"].observe(30.0, "timeout")
     gateway.variants["challenger"].active = 3
     gateway.variants["challenger"].units.answered(1, 0.0, "timeout")
+    gateway.predicted("champion", [{"p": 0.5}])
+    gateway.mirror("challenger").observe(0.1, "")
     found = read()
     assert found.in_flight == {("flights", "champion"): 0, ("flights", "challenger"): 3}
     assert found.requests[Key("flights", "challenger", "timeout")].total == 1
@@ -163,6 +169,10 @@ def test_what_the_gateway_exposes_is_read_whole():
     assert found.units[Tally("flights", "challenger", "")] == 1
     assert found.unit_failures == {Tally("flights", "challenger", "timeout"): 1,
                                    Tally("flights", "challenger", "any"): 1}
+    assert {tally.what: count for tally, count in found.predictions.items()
+            if tally.variant == "champion"} == {"..0.5": 0, "0.5..": 1, "invalid": 0}
+    assert found.requests[Key("flights", "challenger+mirror", "")].total == 1
+    assert found.units[Tally("flights", "challenger+mirror", "")] == 0
 
 
 def bucket(le: str, value: str, labels: str = 'service="s",variant="v",error_type=""') -> str:
