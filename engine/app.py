@@ -20,7 +20,7 @@ from engine.api.backend import Backend
 from engine.asking import Asker
 from engine.config import Config
 from engine.core import Engine, Parts
-from engine.errors import JournalError
+from engine.errors import ActionFailed, JournalError
 from engine.home import Home
 from engine.journal.emergency import Emergency
 from engine.journal.events import ENGINE, SYSTEM, NewEvent
@@ -42,7 +42,8 @@ from engine.procedures.stopping import Stopper
 from engine.procedures.verbs import Verbs
 from engine.reloading import Reloader
 from engine.rollout.controller import Rollouts
-from engine.rollout.traffic.gateway import GatewayRouter
+from engine.rollout.traffic.leases import Leases
+from engine.rollout.traffic.routers import Routers
 from engine.rollout.watch import Means
 from engine.supervision import ProcessSupervisor, processes
 
@@ -139,6 +140,7 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
     await _catch_up(recorder, emergency)
     await _recover(recorder, executor)
     await asker.open(executor.live.values())
+    await contexts.resume_leases()
     await core.load_recent()
     watching: dict[str, asyncio.Task[None]] = {}
 
@@ -183,15 +185,23 @@ class _Contexts:
         self._home = home
         self._collector = collector
         self.rollouts: Rollouts | None = None
+        self._leases = Leases(home.path)
         self.use_config(config)
 
     def use_config(self, config: Config) -> None:
         """Reach the gateways and processes of another config from the next attempt on."""
         self._config = config
-        self.router = GatewayRouter({
-            name: service.gateway.admin for name, service in config.services.items()
-            if service.gateway is not None})
+        self.router = Routers(config, self._leases)
         self._supervisor = ProcessSupervisor(self._home.path, processes(config))
+
+    async def resume_leases(self) -> None:
+        """Have a watchdog for the leases that an engine, or the machine, left behind."""
+        try:
+            for lease in await asyncio.to_thread(self._leases.resume):
+                log.warning("the lease on %s goes on: %.0f s left", lease.service,
+                            self._leases.seconds_left(lease))
+        except ActionFailed as error:
+            log.error("leases are not watched: %s", error)
 
     def labelled(self, service: str) -> bool:
         return service in self._config.services and self._config.services[service].outcomes is not None

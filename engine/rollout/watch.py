@@ -26,6 +26,7 @@ from engine.rollout.facts import Facts, Stage, facts, same, shifting, stage, wat
 from engine.rollout.progress import Progress, Wanted, progress, verdict_sentence
 from engine.rollout.replay import numbers
 from engine.rollout.setup import setup
+from engine.rollout.traffic import verify
 from engine.rollout.traffic.router import LeasedRouter, Router, read_traffic
 from engine.words import percents
 
@@ -83,6 +84,7 @@ class Watch:
         self._stopped = False
         self._blind: str | None = None
         self._confirmed: str | None = None  # the stage whose weights the router was seen to have
+        self._honest = verify.Watch()
         self.lease_s: float | None = None
 
     def hear(self, increments: Sequence[Increment]) -> None:
@@ -132,7 +134,8 @@ class Watch:
         if not self.analysis.edges:
             self._freeze(found)
         self._take(found, at, increments)
-        why = danger.catastrophe(self.analysis.recent) or danger.overspent(self.analysis) or self._bad()
+        why = (danger.catastrophe(self.analysis.recent) or danger.overspent(self.analysis) or self._bad()
+               or self._lied(found, at, increments))
         if why is not None:
             await self.end(why)
             return
@@ -195,6 +198,17 @@ class Watch:
         if not found.split(at.weight).get(found.champion):
             tick = intake.recorded(tick, self.analysis.began.get("recorded"))
         self._add("rollout.tick", tick.as_data())
+
+    def _lied(self, found: Facts, at: Stage, increments: Sequence[Increment]) -> str | None:
+        """The sentence for a router whose traffic does not go where it says."""
+        if not at.leased or shifting(self.live.progress):
+            return None
+        said = found.split(at.weight)
+        got = {name: round(sum(one.requests for one in increments if one.variant == name)) for name in said}
+        verdict = self._honest.add(said, got, self._means.monotonic())
+        if verdict.state != "contradicts":
+            return None
+        return f"the router does not do what it says: {verdict.text}"
 
     def _bad(self) -> str | None:
         verdict = self.analysis.verdict
