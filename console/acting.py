@@ -108,8 +108,7 @@ def abort_run(app: OpsdeckApp, run: wire.RunView) -> None:
     if refused := safety.refusal("abort", app.state):
         app.say(refused, "warn")
         return
-    rollouts = [(s.rollout or {}).get("run") for s in app.state.services]
-    ask = asks.abort(run, rolls_back=run.id in rollouts)
+    ask = asks.abort(run, rolls_back=app.state.rolls_out(run.id))
     app.open(Dialog(ask, lambda *answer: app.begin(perform(app, *answer))))
 
 

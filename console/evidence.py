@@ -15,7 +15,8 @@ from engine.api import wire
 
 WIDE = 140
 NEAR = 0.8        # of the way to the line from which a metric is marked
-NAME, LN = 16, 5
+NAME = {False: 16, True: 24}
+LN = 5
 SIDES = {False: (15, 15), True: (26, 26)}   # cells for champion and canary
 SPARK = 24
 LABEL = 9
@@ -34,6 +35,11 @@ def count(number: int) -> str:
     if number < 999_500:
         return f"{number / 1e3:.0f}k"
     return f"{number / 1e6:.1f}M" if number < 9_950_000 else f"{number / 1e6:.0f}M"
+
+
+def ln(value: float) -> str:
+    """`ln E` in its column: a tenth is as much as anybody reads of it."""
+    return format.right(f"{value:.1f}" if abs(value) < 999 else f"{value:.0f}", LN)
 
 
 def bar(share: float, cells: int, glyphs: Glyphs, role: str) -> list[Span]:
@@ -64,7 +70,7 @@ def head(width: int) -> Line:
     wide = width >= WIDE
     champion, canary = SIDES[wide]
     room = _bar_room(width)
-    parts = [f"   {format.left('IS IT WORSE?', NAME)} {format.right('ln E', LN)} "
+    parts = [f"   {format.left('IS IT WORSE?', NAME[wide])} {format.right('ln E', LN)} "
              f"{format.left('rolled back when full', room + 8)} {format.right('CHAMPION', champion)} "
              f"{format.right('CANARY', canary)}"]
     if wide:
@@ -74,7 +80,7 @@ def head(width: int) -> Line:
 
 def _bar_room(width: int) -> int:
     wide = width >= WIDE
-    used = 3 + NAME + 1 + LN + 1 + 2 + 1 + 5 + 1 + sum(SIDES[wide]) + 1
+    used = 3 + NAME[wide] + 1 + LN + 1 + 2 + 1 + 5 + 1 + sum(SIDES[wide]) + 1
     if wide:
         used += 2 + SPARK + 1 + 12
     return max(8, width - used - 1)
@@ -90,9 +96,9 @@ def row(metric: wire.RolloutMetric, width: int, glyphs: Glyphs) -> Line:
         share, crossed, role = 0.0, False, "dim"
     mark = glyphs.steps["failed"] if crossed else "!" if role == "warn" else " "
     room = _bar_room(width)
-    spans: list[Span] = [(f" {mark} ", role), (format.left(metric.title, NAME),
+    spans: list[Span] = [(f" {mark} ", role), (format.left(metric.title, NAME[wide]),
                                                "strong" if role in ("bad", "warn") else "text"),
-                         (f" {metric.ln_e:{LN}.1f} ", role)]
+                         (f" {ln(metric.ln_e)} ", role)]
     if metric.critical and metric.line is not None:
         spans += [*bar(share, room, glyphs, role), (f" {format.right(f'{100 * share:.0f} %', 5)}", role)]
     else:
@@ -101,7 +107,7 @@ def row(metric: wire.RolloutMetric, width: int, glyphs: Glyphs) -> Line:
     spans += [(f" {format.right(side(metric, 0, wide=wide), champion)}", "dim"),
               (f" {format.right(side(metric, 1, wide=wide), canary)}", role if crossed else "text")]
     if wide:
-        top = metric.line or max([1.0, *metric.history])
+        top = metric.line or max([5.0, *metric.history])
         values = [max(0.0, v) for v in metric.history]
         spark = format.spark(squeeze(values, SPARK), glyphs.spark, top)
         good = "" if metric.ln_good is None or metric.good_line is None else \
@@ -118,8 +124,8 @@ def together(rollout: wire.Rollout, width: int, glyphs: Glyphs) -> Line:
     share = way(rollout.ln_e_all, rollout.threshold)
     role = role_of(share)
     mark = glyphs.steps["failed"] if share >= 1 else "!" if role == "warn" else " "
-    return line((f" {mark} ", role), (format.left("all together", NAME), "text"),
-                (f" {rollout.ln_e_all:{LN}.1f} ", role), *bar(share, _bar_room(width), glyphs, role),
+    return line((f" {mark} ", role), (format.left("all together", NAME[width >= WIDE]), "text"),
+                (f" {ln(rollout.ln_e_all)} ", role), *bar(share, _bar_room(width), glyphs, role),
                 (f" {format.right(f'{100 * share:.0f} %', 5)}", role))
 
 

@@ -63,6 +63,10 @@ class State:
     def service(self, name: str) -> wire.Service | None:
         return next((s for s in self.services if s.name == name), None)
 
+    def rolls_out(self, run: str) -> bool:
+        """Whether a run is a rollout that is under way."""
+        return any((s.rollout or {}).get("run") == run for s in self.services)
+
     @property
     def pages(self) -> int:
         """How many alerts page now."""

@@ -3,7 +3,9 @@
 They are taken of the real console on the real demo, which is set up for it in a home of its own, with a
 slow challenger and a runbook that waits for a person: about two minutes. `--home PATH` takes an engine
 that runs instead; `--made-up` shows scenes that the demo does not have, for looking at while working on
-a screen. PNG wants libcairo2 and the DejaVu fonts (Debian: libcairo2 fonts-dejavu-core).
+a screen. The rollouts' pictures are of made-up data, also without colour.
+
+PNG wants libcairo2 and the DejaVu fonts (Debian: libcairo2 fonts-dejavu-core).
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import dataclasses
 import io
 import sys
 import tempfile
@@ -29,11 +32,23 @@ from engine.api import wire
 from engine.api.backend import OutputChunk
 from engine.api.light import Client
 from engine.home import find
-from tests.console.scenes import SCENES, Scene, opened, typed
+from tests.console.scenes import BY_NAME, SCENES, Scene, opened, typed
 from tests.end_to_end.live import set_up
 
 SIZES = ((80, 24), (160, 48))
 FOLDER = Path(__file__).parent.parent / "screenshots"
+
+
+ROLLOUTS = ("fleet-rollouts", "rollouts", "rollout-healthy", "rollout-failing", "rollout-evidence",
+            "rollout-approve")
+WITHOUT_COLOUR = ("rollout-healthy", "rollout-failing")
+
+
+def made_up_scenes() -> Iterator[Scene]:
+    """What the incident of the demo does not show: rollouts, in colour and without."""
+    yield from (BY_NAME[name] for name in ROLLOUTS)
+    for name in WITHOUT_COLOUR:
+        yield dataclasses.replace(BY_NAME[name], name=f"{name}-mono", options={"theme": "mono"})
 
 
 def live_scenes(snapshot: wire.Snapshot) -> Iterator[Scene]:
@@ -124,12 +139,12 @@ def main() -> None:
     args = parser.parse_args()
     args.to.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        home: Path | None = None
-        scenes = list(SCENES)
-        if not args.made_up:
+        scenes: list[tuple[Scene, Path | None]] = [
+            (scene, None) for scene in (SCENES if args.made_up else made_up_scenes())]
+        if not args.made_up and not (args.only and set(args.only) <= {scene.name for scene, _ in scenes}):
             home = args.home or stack.enter_context(incident())
-            scenes = list(live_scenes(Client(find(home).socket).snapshot()))
-        for scene in scenes:
+            scenes += [(scene, home) for scene in live_scenes(Client(find(home).socket).snapshot())]
+        for scene, home in scenes:
             if scene.name in args.only or (not args.only and scene.picture):
                 asyncio.run(take(scene, home, args.to, not args.no_png))
                 print(scene.name)

@@ -51,12 +51,12 @@ def row(waiting: wire.Waiting, glyphs: Glyphs, now: float) -> Row:
         "prompt": (waiting.prompt, plain)})
 
 
-def detail(waiting: wire.Waiting | None, width: int) -> list[Line]:
-    """The whole question of the selected row, two lines at most."""
+def detail(waiting: wire.Waiting | None, width: int, *, opens: str = "run") -> list[Line]:
+    """The whole question of the selected row, two lines at most; `opens` is what enter leads to."""
     if waiting is None:
         return [line((" Nothing waits for a person.", "dim"))]
     who = "" if waiting.may else " Yours does not count for this one."
-    rows = format.wrap(f"{waiting.prompt}{who} enter opens the run.", width - 2)
+    rows = format.wrap(f"{waiting.prompt}{who} enter opens the {opens}.", width - 2)
     return [line((" " + text, "ask" if waiting.may else "text")) for text in rows[:2]]
 
 
@@ -81,7 +81,9 @@ class ApprovalsView(View):
         waiting = [w for w in order(deck.state.waiting)
                    if matches(self.filter, w.kind, w.run, w.procedure, w.step, w.service, w.prompt)]
         self.table().set_rows([row(w, deck.glyphs, deck.state.now) for w in waiting])
-        self.query_one("#detail", Lines).show(detail(self.selected(), self.size.width))
+        chosen = self.selected()
+        opens = "rollout" if chosen is not None and deck.state.rolls_out(chosen.run) else "run"
+        self.query_one("#detail", Lines).show(detail(chosen, self.size.width, opens=opens))
 
     def selected(self) -> wire.Waiting | None:
         chosen = self.table().selected
@@ -97,7 +99,7 @@ class ApprovalsView(View):
 
     def action_open(self) -> None:
         if waiting := self.selected():
-            self.deck.go("run", waiting.run)
+            self.deck.go("rollout" if self.deck.state.rolls_out(waiting.run) else "run", waiting.run)
 
     def action_approve(self) -> None:
         waiting = self.selected()

@@ -55,6 +55,14 @@ async def test_the_approvals_view_asks_the_same_question_of_a_rollout() -> None:
         assert "version 12 to 13" in picture(app) and "Exposed" in picture(app)
 
 
+async def test_an_approval_of_a_rollout_opens_on_its_evidence() -> None:
+    scene = Scene("approvals", typed(":approvals\r/weight-50\r"), prepare=rollout("171"))
+    async with opened(scene, (80, 24)) as (app, pilot):
+        assert "enter opens the rollout." in picture(app)
+        await do(app, pilot, "enter")
+        assert app.trail.here == ("rollout", "171")
+
+
 @pytest.mark.parametrize(("name", "keys", "verb", "step"), [
     ("169", ("p", "y"), "pause", None), ("168", ("p", "y"), "resume", None),
     ("169", ("P", "y"), "promote", "watch-5"),

@@ -264,3 +264,11 @@ def test_in_80_columns_state_and_rollout_share_a_cell_and_nothing_is_cut(
     text, _ = folded((word, "text"), rollout)
     assert len(text) <= FOLDED
     assert text.startswith(word) or text.endswith(whole)
+
+
+def test_before_the_first_evidence_and_with_very_much_of_it_the_screen_holds() -> None:
+    assert "all together" in shown(made("169", metrics=[], weight=0.0, step="begin"), 160, 46)
+    row = evidence.row(fake_rollouts.metric("e", "a title that is far too long", 12345.6, (10, 1), (10, 1)),
+                       80, UNICODE)
+    drawn = "".join(t for t, _ in row)
+    assert "12346" in drawn and len(drawn) <= 80
