@@ -71,11 +71,11 @@ async def shift(ctx: Context, params: Shift) -> dict[str, Any]:
         ctx.log(f"{params.service}: already {percents(wanted)}")
         return {"before": seen.weights, "after": seen.weights}
     if isinstance(ctx.router, DetailedRouter):
-        await ctx.router.shift_from(seen, params.service, wanted, lease_s)
+        given = await ctx.router.shift_from(seen, params.service, wanted, lease_s)
     else:
-        await ctx.router.shift(params.service, wanted, lease_s)
+        given = await ctx.router.shift(params.service, wanted, lease_s)
     after = await _read_back(ctx, params.service)
-    if not _same(after.weights, wanted):
+    if not _same(after.weights, given):  # which a router with whole steps has rounded
         raise ActionFailed(
             f"{params.service} was set to {percents(wanted)}, but has {percents(after.weights)}: "
             "somebody changed it at the same time.", hint="Find out who, then try again.")

@@ -24,6 +24,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "rollout.warm-up": {"service": "flights", "to": "challenger"},
     "rollout.watch": {"service": "flights", "to": "challenger", "requests": 200, "hold": "30s", "good": True},
     "rollout.weight": {"service": "flights", "to": "challenger", "weight": 5, "lease_s": "30s"},
+    "sagemaker.deploy": {"service": "flights", "endpoint_config": "flights-8", "alarms": ["flights-errors"]},
     "service.read": {"service": "flights", "process": "gateway"},
     "service.restart": {"service": "flights", "process": "gateway"},
     "service.start": {"service": "flights", "process": "gateway"},
@@ -36,7 +37,7 @@ EFFECTS = {
     "rollout.abort": "idempotent", "rollout.begin": "none", "rollout.look": "none", "rollout.mirror": "none",
     "rollout.promote": "idempotent", "rollout.restore": "idempotent", "rollout.verdict": "none",
     "rollout.warm-up": "idempotent", "rollout.watch": "none", "rollout.weight": "idempotent",
-    "service.read": "none", "service.restart": "once", "service.start": "idempotent",
+    "sagemaker.deploy": "idempotent", "service.read": "none", "service.restart": "once", "service.start": "idempotent",
     "service.stop": "idempotent", "traffic.read": "none", "traffic.shift": "idempotent",
 }
 REGISTRY = Registry()
