@@ -131,7 +131,9 @@ def _exact(value: float | None) -> str:
 
 
 def _made(by: dict[str, str]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in by.items())
+    order = {name: at for at, name in enumerate(here())}
+    names = sorted(by, key=lambda name: order.get(name, len(order)))
+    return ", ".join(f"{name} {by[name]}" for name in names)
 
 
 def _end(found: Replayed) -> tuple[str, dict[str, float]]:

@@ -75,12 +75,14 @@ class Changes:
             found.append(change(now, "weight", _weight(last.weight, now.weight)))
         if now.verdict != last.verdict:
             found.append(change(now, "verdict", f"{last.verdict} → {verdict(now)}"))
+        if now.ended is not None:
+            return found  # that it lacks nothing and waits for nobody goes without saying
         # Its numbers change with every tick, so that only its coming and going is told.
         if (now.missing is None) != (last.missing is None):
             found.append(change(now, "missing", missing(now) or "nothing is missing any more"))
         if (now.gate.digest if now.gate else None) != (last.gate.digest if last.gate else None):
             found.append(_gate(now))
-        if (now.concurrent, now.watching) != (last.concurrent, last.watching) and now.ended is None:
+        if (now.concurrent, now.watching) != (last.concurrent, last.watching):
             found.append(change(now, "baseline", _baseline(now)))
         return found
 

@@ -82,8 +82,10 @@ def share(counts: tuple[int, int]) -> str:
 
 
 def verdict(rollout: wire.Rollout) -> str:
-    """The verdict and its sentence, with no word twice."""
+    """The verdict and its sentence, with no word twice; a reason for the end has its own line."""
     said = plain(rollout.sentence)
+    if rollout.reason is not None and said == plain(rollout.reason):
+        return rollout.verdict
     return said if said.startswith(rollout.verdict) else f"{rollout.verdict}: {said}"
 
 

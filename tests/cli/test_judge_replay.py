@@ -29,7 +29,8 @@ def told(failed: int, ticks: int = 12) -> Told:
     plan = setup(Rollout.model_validate({"service": "flights", "to": "challenger", "canary": [5, 100]}))
     analysis = Analysis()
     events: Told = [("rollout.began", {"service": "flights", "to": "challenger", "champion": "champion",
-                                       "safe": {"champion": 100.0}, "setup": plan.as_data(), "made_by": MADE})]
+                                       "safe": {"champion": 100.0}, "setup": plan.as_data(),
+                                       "made_by": MADE})]
     counts = {"errors": (50, failed, 950, 9)}
     tick = Tick(1.0, "weight-5", 5.0, (50, 950), (failed, 9), counts)
     events += [("rollout.tick", tick.as_data())] * ticks

@@ -67,9 +67,12 @@ def test_each_thing_that_matters_has_its_line(changed: dict[str, Any], line: tup
     assert told(changed) == [line]
 
 
-def test_the_end_says_nothing_of_a_weight_that_nobody_asks_for_any_more() -> None:
-    ended = {"state": "done", "ended": STARTED + 900, "weight": None, "watching": False, "step": None}
-    assert told(ended) == [("ended", "ended: done")]
+def test_the_end_says_nothing_of_what_nobody_asks_for_any_more() -> None:
+    ended = {"state": "done", "ended": STARTED + 900, "weight": None, "watching": False, "step": None,
+             "missing": None, "gate": None}
+    waiting = {"missing": "stale data", "gate": GATE}
+    assert told(waiting, ended)[-1] == ("ended", "ended: done")
+    assert len(told(waiting, ended)) == len(told(waiting)) + 1
 
 
 def test_what_goes_away_again_is_told_too() -> None:

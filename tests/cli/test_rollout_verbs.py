@@ -286,6 +286,8 @@ def test_one_that_has_ended_shows_how_and_what_is_left_to_do(rolling: Engine) ->
     rolling.roll(**ROLLED_BACK)
     screen = rolling.opsdeck("flights").out
     assert "reason    errors are worse" in screen
+    rolling.now(sentence="errors are worse")
+    assert rolling.opsdeck("flights").out.count("errors are worse") == 1
     assert "`opsdeck rollout retry flights` starts it again" in screen
     for gone in ("unknown", "then ", "undo ", "nothing is analysed"):
         assert gone not in screen
