@@ -45,8 +45,9 @@ async def deploy(ctx: Context, params: Deploy) -> dict[str, Any]:
         seen = seen or now.state in ("in progress", "rolling back")
         waited = ctx.clock() - begun
         if now.state == "failed" or (now.state == "not there" and (seen or waited > UNSEEN)):
-            raise ActionFailed(f"SageMaker did not keep {params.endpoint_config}: {now.reason or now.status}; "
-                               f"{now.config} is in service", where=params.service,
+            why = now.reason or now.status
+            raise ActionFailed(f"SageMaker did not keep {params.endpoint_config}: {why}; {now.config} is in "
+                               "service", where=params.service,
                                hint="Its alarms and the endpoint's events say why.")
         if _words(now) != said or waited - told >= PROGRESS:
             said, told = _words(now), waited
@@ -60,8 +61,8 @@ async def deploy(ctx: Context, params: Deploy) -> dict[str, Any]:
 async def preview(ctx: Context, params: Deploy) -> Preview:
     now = await _guardrails(ctx, params.service).status(params.service, params.endpoint_config)
     alarms = f", rolled back by {', '.join(params.alarms)}" if params.alarms else ", without an alarm"
-    return Preview(now=_words(now), after=f"{params.endpoint_config} by {params.routing}{alarms}; it cannot be "
-                   "stopped by hand", state={"config": now.config, "status": now.status})
+    after = f"{params.endpoint_config} by {params.routing}{alarms}; it cannot be stopped by hand"
+    return Preview(now=_words(now), after=after, state={"config": now.config, "status": now.status})
 
 
 def _guardrails(ctx: Context, service: str) -> SageMakerGuardrails:
