@@ -38,7 +38,8 @@ EFFECTS = {
     "rollout.promote": "idempotent", "rollout.restore": "idempotent", "rollout.verdict": "none",
     "rollout.warm-up": "idempotent", "rollout.watch": "none", "rollout.weight": "idempotent",
     "sagemaker.deploy": "idempotent", "service.read": "none", "service.restart": "once",
-    "service.start": "idempotent", "service.stop": "idempotent", "traffic.read": "none", "traffic.shift": "idempotent",
+    "service.start": "idempotent", "service.stop": "idempotent", "traffic.read": "none",
+    "traffic.shift": "idempotent",
 }
 REGISTRY = Registry()
 register(REGISTRY)

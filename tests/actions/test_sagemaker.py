@@ -48,7 +48,8 @@ def deploy(monkeypatch: pytest.MonkeyPatch, script: Scripted, **given: Any) -> t
 
     none: Any = types.SimpleNamespace()
     context = Context(run="1", step="deploy", attempt=1, router=none, supervisor=none, signals=none,
-                      secrets={}, log=log.append, clock=lambda: time[0], sleep=sleep, extra={"config": CONFIG})
+                      secrets={}, log=log.append, clock=lambda: time[0], sleep=sleep,
+                      extra={"config": CONFIG})
     params = sagemaker.Deploy.model_validate({"service": "flights", "endpoint_config": "flights-8", **given})
     return sagemaker.deploy(context, params), log
 
