@@ -104,6 +104,19 @@ async def test_a_change_of_the_spec_refuses_a_shift_from_what_was_seen(part: Gat
         await part.router.shift_from(seen, "flights", CANARY)
 
 
+async def test_nothing_is_asked_twice_behind_the_back_of_who_asks(part: GatewayApiPart) -> None:
+    await part.make("cut", reads=True)
+    with pytest.raises(ActionFailed):
+        await part.router.read("flights")
+    assert len(part.meddler.handed_on) == 1
+
+
+async def test_a_yes_after_which_the_route_is_as_it_was_is_a_failure(part: GatewayApiPart) -> None:
+    part.api.ignores = True
+    with pytest.raises(ActionFailed, match="said yes, but the split of flights is as it was"):
+        await part.router.shift("flights", CANARY)
+
+
 # Gateways.
 
 

@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from engine.config_routers import HAProxy
+from engine.errors import ActionFailed
 from engine.rollout.traffic.haproxy import HAProxyRouter
 from engine.rollout.traffic.haproxy_answers import MOST
 from engine.rollout.traffic.weights import whole_weights
-from tests.rollout.traffic.contract import ALL, Contract, Part
+from tests.rollout.traffic.contract import ALL, CANARY, Contract, Part
 from tests.rollout.traffic.haproxies import SERVERS, RealHAProxy, haproxy
 from tests.rollout.traffic.meddler import Meddler, Trouble, everything, line
 
@@ -54,3 +55,8 @@ class TestHAProxy(Contract):
         await part.meddler.start()
         yield part
         await part.meddler.stop()
+
+    async def test_a_yes_after_which_the_weights_are_as_they_were_is_a_failure(self, part: Part) -> None:
+        await part.make("lie")
+        with pytest.raises(ActionFailed, match="it said yes, but the weights are as they were"):
+            await part.router.shift(part.service, CANARY)

@@ -137,13 +137,19 @@ def test_a_lease_that_is_ended_leaves_the_split_as_it_is(haproxy: RealHAProxy, l
 
 def test_the_way_back_is_given_up_when_a_new_lease_is_granted(haproxy: RealHAProxy, leases: Leases) -> None:
     haproxy.tell("set weight flights/s1 50;set weight flights/s2 50")
-    nowhere = place(haproxy).model_copy(update={"socket": haproxy.admin.with_name("none.sock")})
-    leases.grant("flights", ALL, 0.1, nowhere)
-    leases.ensure_watchdog()
-    wait_for(lambda: leases.fallback("flights"), "a first attempt")
-    leases.grant("flights", HALF, 60, place(haproxy))
-    settled = boottime() + 1.2  # longer than a look and an attempt
-    wait_for(lambda: sleeps_until(settled), "time for another look")
+    away = haproxy.admin.with_name("away.sock")
+    haproxy.admin.rename(away)
+    try:
+        leases.grant("flights", ALL, 0.1, place(haproxy))
+        leases.ensure_watchdog()
+        wait_for(lambda: leases.fallback("flights"), "a first attempt")
+        leases.grant("flights", HALF, 60, place(haproxy))
+        looked = boottime() + 0.6  # longer than until the watchdog's next look
+        wait_for(lambda: sleeps_until(looked), "a look")
+    finally:
+        away.rename(haproxy.admin)
+    settled = boottime() + 1.5  # longer than until the next attempt would have been
+    wait_for(lambda: sleeps_until(settled), "time for another attempt")
     assert leases.fallback("flights") is None
     assert haproxy.percents() == HALF
 
