@@ -17,6 +17,7 @@ from engine.procedures.run import StepRun
 from engine.procedures.verbs import actor_of
 from engine.rollout.analysis import Analysis
 from engine.rollout.facts import Facts, facts, named, watched_step
+from engine.rollout.maker import made_by
 from engine.rollout.progress import Progress, Wanted, verdict_sentence
 from engine.rollout.watch import Means, Watch, wanted_by
 from engine.words import span
@@ -259,7 +260,7 @@ class Rollouts:
 
     async def _watch(self, live: Live) -> None:
         run = live.progress.id
-        watch = Watch(live, await self._folded(live), self._means)
+        watch = Watch(live, await self._folded(live), self._means, await asyncio.to_thread(made_by))
         self._watches[run] = watch
         if watch.analysis.began:
             self._means.outcomes.begin(watch.analysis.began["service"], live.progress.started)

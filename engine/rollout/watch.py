@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import platform
-import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import engine
 from engine.errors import JournalError, OpsdeckError
 from engine.journal.events import SYSTEM, NewEvent
 from engine.monitoring.histograms import Histogram
@@ -71,8 +68,10 @@ class Means:
 class Watch:
     """Watches one run. `beat` is to be awaited after each beat of the collector."""
 
-    def __init__(self, live: Live, analysis: Analysis, means: Means) -> None:
+    def __init__(self, live: Live, analysis: Analysis, means: Means, made_by: Mapping[str, str]) -> None:
+        """`made_by`: what the numbers are computed with, see `engine.rollout.maker`."""
         self.live = live
+        self._made_by = dict(made_by)
         self.analysis = analysis
         self._means = means
         self._queue: list[Increment] = []
@@ -159,8 +158,7 @@ class Watch:
                 "recorded": [n, round(n * ratio)] if n and ratio is not None else None,
                 "versions": {name: self._version(found.service, name)
                              for name in (found.champion, found.to)},
-                "made_by": {"opsdeck": engine.__version__, "python": platform.python_version(),
-                            "machine": platform.machine(), "system": sys.platform}}
+                "made_by": self._made_by}
 
     def _version(self, service: str, variant: str) -> str | None:
         try:
