@@ -224,7 +224,8 @@ class Engine:
             raise OpsdeckError(f"run {id} has ended: {progress.state}",
                                hint=f"opsdeck show {id} tells how it went")
         if verb in ("promote", "promote-full"):
-            await self._parts.rollouts.promote(caller, live, full=verb == "promote-full", reason=act.reason)
+            await self._parts.rollouts.promote(caller, live, full=verb == "promote-full",
+                                               shown=act.step, reason=act.reason)
         else:
             await self._parts.verbs.act(caller, live, verb, act)
         return await run_view(self._executor, live.progress, live)

@@ -14,17 +14,16 @@ from engine.errors import ActionFailed, NotFound, OpsdeckError, OutcomeUnknown
 from engine.fields import Duration
 from engine.procedures.actions import Action, Context, Params, Preview
 from engine.rollout.controller import Rollouts
-from engine.rollout.facts import Facts, safe_weights, same
+from engine.rollout.facts import Facts, rollable, safe_weights, same
 from engine.rollout.manifests import differences
 from engine.rollout.manifests import read as read_manifests
 from engine.rollout.progress import verdict_sentence
 from engine.rollout.traffic.router import DetailedRouter, LeasedRouter, Traffic, read_traffic
-from engine.words import SERVICE, nearest, percents, span
+from engine.words import SERVICE, percents, span
 
 Percent = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=SERVICE)]
 POLL = 0.25
-ALL = 99.99
 WARM_S = 15.0  # how long a rollback waits for an old version that has to be started first
 
 
@@ -62,21 +61,15 @@ class Restore(Rolled):
 
 
 async def begin(ctx: Context, params: Rolled) -> dict[str, Any]:
-    """Effect none. Result: service, to, champion, before and safe (percent by variant), manifests (sha256
-    by variant) and diff (key, old, new), both empty where the config names no manifests.
-
-    An older rollout of the service is ended first. Raises ActionFailed where there is nothing to roll out.
+    """Effect idempotent: an older rollout of the service is ended first. Result: service, to, champion,
+    before and safe (percent by variant), manifests (sha256 by variant) and diff (key, old, new), both empty
+    where the config names no manifests. Raises ActionFailed where there is nothing to roll out.
     """
     rollouts = rollouts_of(ctx)
+    rollable(params.service, params.to, (await read_traffic(ctx.router, params.service)).weights)
     await rollouts.alone(ctx.run, params.service)
     weights = (await read_traffic(ctx.router, params.service)).weights
-    if params.to not in weights:
-        raise ActionFailed(f"{params.service} has no variant {params.to}.", hint=nearest(params.to, weights))
-    if len(weights) < 2:
-        raise ActionFailed(f"{params.to} is all that {params.service} has; none is left to go back to.")
-    if weights[params.to] >= ALL:
-        raise ActionFailed(f"{params.to} has all the traffic of {params.service} already.")
-    await rollouts.within_window(ctx.run, params.service, params.to, ctx.clock())
+    rollable(params.service, params.to, weights)
     champion, safe = safe_weights(weights, params.to)
     ctx.log(f"now {percents(weights)}; an abort goes back to {percents(safe)}")
     digests, contents = await _manifests(ctx, params.service, champion, params.to)
@@ -219,6 +212,11 @@ async def _bounded(work: Any, seconds: float, name: str) -> Any:
         raise ActionFailed(f"{name} did not get ready within {span(seconds)}") from None
 
 
+async def _preview_begin(ctx: Context, params: Rolled) -> Preview:
+    weights = (await read_traffic(ctx.router, params.service)).weights
+    return Preview(now=percents(weights), after="unchanged; an older rollout is ended", state=dict(weights))
+
+
 async def _preview_promote(ctx: Context, params: Rolled) -> Preview:
     return await _shown(ctx, params.service, rollouts_of(ctx).facts(ctx.run).split(100.0), "for good")
 
@@ -269,8 +267,9 @@ def described(verb: str) -> Any:
 
 
 ACTIONS: list[Action[Any]] = [
-    Action(name="rollout.begin", effect="none", params=Rolled, run=begin, service="service",
-           summary="Take note of the weights that a rollout goes back to", describe=described("begin")),
+    Action(name="rollout.begin", effect="idempotent", params=Rolled, run=begin, service="service",
+           summary="Take note of the weights that a rollout goes back to", preview=_preview_begin,
+           describe=described("begin")),
     Action(name="rollout.warm-up", effect="idempotent", params=Rolled, run=warm_up, service="service",
            summary="See that the new version's server runs, and start it if not", preview=_preview_warm,
            describe=described("warm-up")),

@@ -10,7 +10,7 @@ from pydantic import Field
 from engine.actions.rollout import POLL, Of, Percent, Rolled, described, rollouts_of
 from engine.errors import ActionFailed, OpsdeckError
 from engine.fields import Duration
-from engine.procedures.actions import Action, Context
+from engine.procedures.actions import Action, Context, Preview
 from engine.rollout.controller import Rollouts
 from engine.rollout.progress import verdict_sentence
 from engine.rollout.traffic.router import MirroringRouter
@@ -36,8 +36,8 @@ class Shadow(Rolled):
 
 
 async def observe(ctx: Context, params: Observe) -> dict[str, Any]:
-    """Effect none. Ends when the evidence is there, or somebody promotes. Result: requests, held_s,
-    verdict, promoted."""
+    """Effect idempotent: it may look again. Ends when the evidence is there, or somebody promotes.
+    Result: requests, held_s, verdict, promoted."""
     rollouts = rollouts_of(ctx)
     rollouts.going_on(ctx.run)
     told: tuple[float, str | None] = (0.0, None)
@@ -62,7 +62,7 @@ def _seen(ctx: Context, rollouts: Rollouts, promoted: bool) -> dict[str, Any]:
 
 
 async def shadow(ctx: Context, params: Shadow) -> dict[str, Any]:
-    """Effect none: what mirrored requests are answered is thrown away. Result as `rollout.watch`."""
+    """Effect idempotent: what mirrored requests are answered is thrown away. Result as `rollout.watch`."""
     router = ctx.router
     if not isinstance(router, MirroringRouter):
         raise ActionFailed(f"the router of {params.service} cannot mirror requests",
@@ -86,13 +86,21 @@ async def shadow(ctx: Context, params: Shadow) -> dict[str, Any]:
 
 
 async def look(ctx: Context, params: Rolled) -> dict[str, Any]:
-    """Effect none. Result: verdict, and the sentence that says why."""
+    """Effect idempotent. Result: verdict, and the sentence that says why."""
     analysis = rollouts_of(ctx).analysis(ctx.run)
     if analysis is None or analysis.verdict is None:
         return {"verdict": "undecided", "text": "not watched yet"}
     text = verdict_sentence(analysis)
     ctx.log(text)
     return {"verdict": analysis.verdict.verdict, "text": text}
+
+
+async def preview(ctx: Context, params: Rolled) -> Preview:
+    """What the judge says now, for a step behind a gate."""
+    analysis = rollouts_of(ctx).analysis(ctx.run)
+    said = verdict_sentence(analysis) if analysis else "not watched yet"
+    name = analysis.verdict.verdict if analysis and analysis.verdict else "undecided"
+    return Preview(now=said, after="unchanged", state={"verdict": name})
 
 
 async def verdict(ctx: Context, params: Of) -> dict[str, Any]:
@@ -112,13 +120,13 @@ def _watching(p: Observe) -> str:
 
 
 ACTIONS: list[Action[Any]] = [
-    Action(name="rollout.watch", effect="none", params=Observe, run=observe, service="service",
-           summary="Watch the new version until there is enough evidence", describe=_watching),
-    Action(name="rollout.mirror", effect="none", params=Shadow, run=shadow, service="service",
-           summary="Send requests to the new version too, without using its answers",
+    Action(name="rollout.watch", effect="idempotent", preview=preview, params=Observe, run=observe,
+           service="service", summary="Watch the new version until there is enough evidence", describe=_watching),
+    Action(name="rollout.mirror", effect="idempotent", preview=preview, params=Shadow, run=shadow,
+           service="service", summary="Send requests to the new version too, without using its answers",
            describe=lambda p: f"rollout.mirror {p.service} {p.percent:g} % to {p.to} for {span(p.hold)}"),
-    Action(name="rollout.look", effect="none", params=Rolled, run=look, service="service",
-           summary="Read the judge's verdict", describe=described("look")),
+    Action(name="rollout.look", effect="idempotent", preview=preview, params=Rolled, run=look,
+           service="service", summary="Read the judge's verdict", describe=described("look")),
     Action(name="rollout.verdict", effect="none", params=Of, run=verdict, service="service",
            summary="Read the verdict on the rollout that runs",
            describe=lambda p: f"rollout.verdict {p.service}"),

@@ -82,13 +82,9 @@ def _replayed(events: Sequence[Recorded], run: str) -> Replayed:
 
 def here() -> dict[str, str]:
     """What recomputes it, in the words of the record."""
-    import platform
-    import sys
+    from engine.rollout.maker import made_by
 
-    import engine
-
-    return {"opsdeck": engine.__version__, "python": platform.python_version(),
-            "machine": platform.machine(), "system": sys.platform}
+    return made_by()
 
 
 def lines(run: str, found: Replayed, now: dict[str, str]) -> list[str]:
@@ -133,7 +129,7 @@ def _exact(value: float | None) -> str:
 def _made(by: dict[str, str]) -> str:
     order = {name: at for at, name in enumerate(here())}
     names = sorted(by, key=lambda name: order.get(name, len(order)))
-    return ", ".join(f"{name} {by[name]}" for name in names)
+    return ", ".join(f"{name} {by[name][:12] if name == 'lock' else by[name]}" for name in names)
 
 
 def _end(found: Replayed) -> tuple[str, dict[str, float]]:

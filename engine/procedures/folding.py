@@ -173,11 +173,11 @@ def _rejected(run: RunProgress, event: Event) -> None:
 
 
 def _paused(run: RunProgress, event: Event) -> None:
-    run.paused = True
+    run.paused, run.paused_by = True, event.actor.user
 
 
 def _resumed(run: RunProgress, event: Event) -> None:
-    run.paused = False
+    run.paused, run.paused_by = False, None
 
 
 def _abort(run: RunProgress, event: Event) -> None:

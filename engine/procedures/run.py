@@ -114,6 +114,7 @@ class RunProgress:
     state: RunState = "running"
     reason: str | None = None
     paused: bool = False
+    paused_by: str | None = None
     abort: Literal["no", "plain", "rollback"] = "no"
     rollback_cause: str | None = None
     undo_queue: list[str] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import hashlib
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from engine.api import wire
@@ -26,7 +27,10 @@ from engine.procedures.views import run_view
 class Starter:
     """Starts runs of the library's documents, and of an admin's own."""
 
-    def __init__(self, executor: Executor, library: Library, *, mode: Mode) -> None:
+    def __init__(self, executor: Executor, library: Library, *, mode: Mode,
+                 startable: Callable[[RunProgress], Awaitable[None]]) -> None:
+        """`startable` raises OpsdeckError for what cannot begin, for reasons beyond the document."""
+        self._startable = startable
         self._executor = executor
         self._library = library
         self._mode = mode
@@ -44,6 +48,7 @@ class Starter:
         data = self._created(document, text, name, params, request)
         draft = begin(_draft(data, caller, self._executor.clock()), document)
         self._preconditions(draft)
+        await self._startable(draft)
         if request.dry_run:
             return await dry_run(self._executor, draft, probe=request.probe)
         recorder = self._executor.recorder

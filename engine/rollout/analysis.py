@@ -25,6 +25,8 @@ from engine.rollout.setup import Setup
 
 RECENT_S = 60.0
 POINTS = 120
+SILENT_S = 10.0
+MISSED = 10.0  # a baseline that lives has none of so many by chance once in 20,000 times
 Mark = Literal["", "incident", "recorded"]
 
 
@@ -141,16 +143,17 @@ class Analysis:
         self.ticks += 1
         if tick.stage != self.stage:
             self.stage, self.stage_s, self.stage_requests = tick.stage, 0.0, 0
+        self._remember(tick)
+        if tick.mark == "incident":
+            return  # it is no evidence, and going back to what fails would hurt more than it spares
         self.stage_s += tick.span_s
         self.watched_s += tick.span_s
         self.stage_requests += tick.requests[0]
-        if self.verdict is None or self.verdict.verdict != "good":
-            self.exposed += tick.requests[0]
+        if tick.weight > 0 and (self.verdict is None or self.verdict.verdict != "good"):
+            self.exposed += tick.requests[0]  # nobody is exposed to what is mirrored
             self.bad += tick.failed[0]
         self.concurrent = tick.mark != "recorded"
-        self._remember(tick)
-        if tick.mark != "incident":
-            self._judge_tick(tick)
+        self._judge_tick(tick)
 
     def _judge_tick(self, tick: Tick) -> None:
         assert self._judge is not None
@@ -190,9 +193,31 @@ class Analysis:
 
     def rate(self) -> float | None:
         """Requests a second of the canary over the last minute of this stage, None before any."""
+        requests, span = self._here()
+        return requests / span if span else None
+
+    def without_traffic(self) -> bool:
+        """Whether the canary has had no request in this stage for `SILENT_S`."""
+        requests, span = self._here()
+        return not requests and span >= SILENT_S
+
+    def _here(self) -> tuple[int, float]:
+        """Requests and seconds of the last minute of this stage."""
         here = [tick for tick in self.recent if tick.stage == self.stage]
-        span = sum(tick.span_s for tick in here)
-        return sum(tick.requests[0] for tick in here) / span if span else None
+        return sum(tick.requests[0] for tick in here), sum(tick.span_s for tick in here)
+
+    def without_baseline(self) -> bool:
+        """Whether the canary had so many requests since the last one of the baseline that the baseline
+        should have had `MISSED` by the weights."""
+        safe = self.began.get("safe", {})
+        rest = sum(safe.values())
+        champion = safe.get(self.began.get("champion"), 0.0) / rest if rest else 1.0
+        missed = 0.0
+        for tick in reversed(self.recent):
+            if tick.requests[1] or tick.mark:
+                break
+            missed += tick.requests[0] * (champion * (100 - tick.weight) / tick.weight if tick.weight else 1)
+        return missed >= MISSED
 
     @property
     def judge(self) -> Judge:

@@ -13,12 +13,14 @@ from engine.errors import ActionFailed, Conflict, NotPermitted, OpsdeckError, Us
 from engine.journal.events import SYSTEM, Event, NewEvent
 from engine.monitoring.windows import Increment
 from engine.procedures.executor import Live
-from engine.procedures.run import StepRun
+from engine.procedures.rollouts import Rollout
+from engine.procedures.run import RunProgress, StepRun
 from engine.procedures.verbs import actor_of
 from engine.rollout.analysis import Analysis
-from engine.rollout.facts import Facts, facts, named, watched_step
+from engine.rollout.facts import Facts, facts, named, rollable, watched_step
 from engine.rollout.maker import made_by
 from engine.rollout.progress import Progress, Wanted, verdict_sentence
+from engine.rollout.traffic.router import read_traffic
 from engine.rollout.watch import Means, Watch, wanted_by
 from engine.words import span
 
@@ -99,11 +101,20 @@ class Rollouts:
         if live is not None:
             self._means.page(text, live)
 
-    async def within_window(self, run: str, service: str, variant: str, now: float) -> None:
+    async def startable(self, run: RunProgress) -> None:
+        """Raises OpsdeckError where a rollout could not even begin, before it is one."""
+        plan = run.document.rollout
+        if plan is None:
+            return
+        service, to = named(run)
+        weights = (await read_traffic(self._means.router(), service)).weights
+        rollable(service, to, weights)
+        await self.within_window(plan, service, to, self._means.executor.clock())
+
+    async def within_window(self, plan: Rollout, service: str, variant: str, now: float) -> None:
         """For a plan with a `window`: raises ActionFailed unless a rollout took all traffic from that
         variant so recently that it may be gone back to without analysis."""
-        plan = self._means.executor.live[run].progress.document.rollout
-        if plan is None or not plan.window:
+        if not plan.window:
             return
         left = await self._left(service, variant)
         if left is None or now - left > plan.window:
@@ -208,8 +219,10 @@ class Rollouts:
 
     # what people do
 
-    async def promote(self, caller: Caller, live: Live, *, full: bool, reason: str | None) -> None:
-        """Skip the watching of the present step, or all that is left; approvals stay wanted.
+    async def promote(self, caller: Caller, live: Live, *, full: bool, shown: str | None,
+                      reason: str | None) -> None:
+        """Skip the watching of the present step, or all that is left; approvals stay wanted. `shown` is
+        the step that somebody saw when they decided, if they say so.
 
         Raises NotPermitted, UsageError or Conflict; then nothing was done.
         """
@@ -229,12 +242,16 @@ class Rollouts:
                                hint="see whether the metrics come: opsdeck status")
             if step is None and not full:
                 raise Conflict(f"run {run.id} is not watching now", hint=_instead(run.steps.values()))
+            if shown is not None and (step is None or step.id != shown):
+                raise Conflict(f"run {run.id} has gone on since you looked: it is at "
+                               f"{step.id if step else 'another step'}, not at {shown}",
+                               hint="look again and decide anew")
             data: dict[str, Any] = {"full": True} if full else {"step": step.id if step else None}
             data["verdict"] = watch.analysis.verdict.verdict if watch.analysis.verdict else None
             if reason:
                 data["reason"] = reason
-            await self._means.executor.advance(live, [self._means.executor.planner.event(
-                run.id, "rollout.promoted", actor_of(caller), **data)])
+            await self._means.executor.advance(live, [NewEvent(
+                run.id, "rollout.promoted", self._means.executor.clock(), actor_of(caller), data=data)])
 
     def safe_now(self, live: Live) -> None:
         """The journal does not take the stop of a rollout: send its traffic back beside it, at once."""

@@ -25,7 +25,7 @@ def catastrophe(recent: Sequence[Tick]) -> str | None:
         failed += tick.failed[0]
         base += tick.requests[1]
         base_failed += tick.failed[1]
-    if requests >= ALL_FAILED and not failing(base, base_failed):
+    if requests >= ALL_FAILED and base_failed <= INCIDENT_SHARE * base:  # however few the baseline has
         return f"all of its last {requests:,} requests failed, and those of the old version did not"
     return _memory(recent)
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from engine.errors import ActionFailed
 from engine.procedures import expressions
 from engine.procedures.rollouts import BEGIN, Rollout
 from engine.procedures.run import RunProgress, StepRun
+from engine.words import nearest
 
 WEIGHT, WATCH, MIRROR, PROMOTE = "rollout.weight", "rollout.watch", "rollout.mirror", "rollout.promote"
 MIRRORED = "+mirror"  # the gateway counts shadow traffic as a variant of its own
-TOLERANCE = 0.05  # percent
+NOTHING = 0.005  # percent: what travels as a fraction comes back a little off
+LEAST_STEP, MOST_STEP = 0.25, 1.0  # percent that a router of whole weights may be off
+ALL = 99.99  # percent
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,16 @@ def facts(run: RunProgress) -> Facts | None:
                  dict(said["before"]), plan, dict(said.get("manifests", {})), list(said.get("diff", [])))
 
 
+def rollable(service: str, to: str, weights: Mapping[str, float]) -> None:
+    """Raises ActionFailed where `to` cannot take the traffic of a service with these weights over."""
+    if to not in weights:
+        raise ActionFailed(f"{service} has no variant {to}.", hint=nearest(to, weights))
+    if len(weights) < 2:
+        raise ActionFailed(f"{to} is all that {service} has; none is left to go back to.")
+    if weights[to] >= ALL:
+        raise ActionFailed(f"{to} has all the traffic of {service} already.")
+
+
 def safe_weights(weights: Mapping[str, float], to: str) -> tuple[str, dict[str, float]]:
     """The champion (who has most besides `to`) and the weights to go back to: those now, with the share
     of `to` at the champion. All else at 0 leaves the champion everything."""
@@ -105,6 +119,16 @@ def watched_step(run: RunProgress) -> StepRun | None:
     return next((step for step in run.in_flight if action(step) in (WATCH, MIRROR)), None)
 
 
-def same(one: Mapping[str, float], other: Mapping[str, float], within: float = TOLERANCE) -> bool:
-    """Whether two splits (percent) are the same to `within`."""
-    return all(abs(one.get(name, 0.0) - other.get(name, 0.0)) <= within for name in {*one, *other})
+def holds(seen: Mapping[str, float], wanted: Mapping[str, float]) -> bool:
+    """Whether a router that has `seen` has what was `wanted` (percent).
+
+    Routers of whole weights are off by up to a step, but nothing is nothing with all of them: a version
+    that is to have 1 % and has none, or none and has 1 %, is not where it should be.
+    """
+    for name in {*seen, *wanted}:
+        has, share = seen.get(name, 0.0), wanted.get(name, 0.0)
+        if (has <= NOTHING) != (share <= NOTHING):
+            return False
+        if abs(has - share) > min(MOST_STEP, max(LEAST_STEP, share / 2)):
+            return False
+    return True

@@ -7,11 +7,11 @@ otherwise. Latencies are counted by request, above an edge that was frozen befor
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
 
-from engine.monitoring.histograms import Histogram, count_above, merge, quantile
+from engine.monitoring.histograms import Histogram, count_above, quantile
 from engine.monitoring.sources.source import ERROR_TYPES
 from engine.monitoring.windows import Increment
 from engine.rollout.analysis import Mark, Tick
@@ -50,7 +50,8 @@ def tick(setup: Setup, increments: Iterable[Increment], *, canary: str, baseline
         sides = (*quality.get(canary, (0, 0)), *quality.get(baseline, (0, 0)))
         if any(sides):
             counts[QUALITY] = sides
-    bins = {PREDICTIONS: (_bins(here), _bins(there))} if PREDICTIONS in wanted else {}
+    known = {bin for metric in setup.metrics if metric.name == PREDICTIONS for bin in metric.bins}
+    bins = {PREDICTIONS: (_bins(here, known), _bins(there, known))} if known else {}
     return Tick(
         span_s=max(one.span_s for one in seen), stage=stage, weight=weight,
         requests=(_whole(one.requests for one in here), _whole(one.requests for one in there)),
@@ -109,22 +110,22 @@ def _errors(some: Sequence[Increment]) -> list[float]:
 
 
 def _slower(some: Sequence[Increment], edge: float) -> tuple[int, int]:
-    latency = merge(one.latency for one in some if one.latency is not None)
-    if latency is None:
-        return 0, 0
-    return _whole([latency.total]), _whole([count_above(latency, edge)])
+    seen = [one.latency for one in some if one.latency is not None]  # targets may have other buckets
+    return _whole(one.total for one in seen), _whole(count_above(one, edge) for one in seen)
 
 
-def _bins(some: Sequence[Increment]) -> dict[str, int]:
+def _bins(some: Sequence[Increment], known: Collection[str]) -> dict[str, int]:
+    """Counts by bin. Those of a bin that was not there when the rollout began are left out: among the
+    others two equal versions still fall alike."""
     total: dict[str, float] = {}
     for one in some:
         for name, count in one.predictions.items():
             total[name] = total.get(name, 0.0) + count
-    return {name: _whole([count]) for name, count in sorted(total.items()) if count}
+    return {name: _whole([count]) for name, count in sorted(total.items()) if count and name in known}
 
 
 def _whole(values: Iterable[float]) -> int:
     total = sum(values)
-    if not isfinite(total) or total < 0:
-        raise NotNumbers(f"{total} is not a count")
-    return round(total)
+    if not isfinite(total) or round(total) < 0:
+        raise NotNumbers(f"{total:g} is not a count")
+    return max(round(total), 0)

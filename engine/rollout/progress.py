@@ -12,6 +12,7 @@ from engine.rollout.setup import ERRORS, QUALITY
 from engine.words import span
 
 Kind = Literal["watching", "traffic", "stale", "incident", "baseline", "done", "bad"]
+QUIET_S = 20.0  # how long no request at all is not yet worth a word
 PATIENT_S = 600.0  # beyond it the wait is for want of traffic, not for the plan
 
 
@@ -70,7 +71,7 @@ def progress(analysis: Analysis, wanted: Wanted, *, stage: str, stale_s: float |
     known = [wait for wait, _ in waits if wait is not None]
     wait_s = max(known) if len(known) == len(waits) else None
     text = "; ".join(said for _, said in waits)
-    if rate == 0.0:
+    if rate == 0.0 and held >= QUIET_S:
         return Progress("traffic", f"it gets no traffic: {text}", wait_s)
     if wait_s is not None and wait_s > PATIENT_S and wait_s > 2 * wanted.hold_s:
         return Progress("traffic", f"too little traffic: {text}", wait_s)

@@ -111,7 +111,7 @@ def _sentence(run: RunProgress, analysis: Analysis) -> str:
 
 def _paused(run: RunProgress, now: Progress | None) -> str | None:
     if run.paused:
-        return "a person"
+        return run.paused_by
     return "engine" if now is not None and now.halts and not run.finished else None
 
 

@@ -34,9 +34,10 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 }
 EFFECTS = {
     "http.check": "none", "metrics.check": "none", "metrics.read": "none", "notify": "once",
-    "rollout.abort": "idempotent", "rollout.begin": "none", "rollout.look": "none", "rollout.mirror": "none",
+    "rollout.abort": "idempotent", "rollout.begin": "idempotent", "rollout.look": "idempotent",
+    "rollout.mirror": "idempotent",
     "rollout.promote": "idempotent", "rollout.restore": "idempotent", "rollout.verdict": "none",
-    "rollout.warm-up": "idempotent", "rollout.watch": "none", "rollout.weight": "idempotent",
+    "rollout.warm-up": "idempotent", "rollout.watch": "idempotent", "rollout.weight": "idempotent",
     "sagemaker.deploy": "idempotent", "service.read": "none", "service.restart": "once",
     "service.start": "idempotent", "service.stop": "idempotent", "traffic.read": "none",
     "traffic.shift": "idempotent",
