@@ -121,7 +121,7 @@ def _watching(p: Observe) -> str:
 
 ACTIONS: list[Action[Any]] = [
     Action(name="rollout.watch", effect="idempotent", preview=preview, params=Observe, run=observe,
-           service="service", summary="Watch the new version until there is enough evidence", describe=_watching),
+           service="service", summary="Watch the new version until there is evidence", describe=_watching),
     Action(name="rollout.mirror", effect="idempotent", preview=preview, params=Shadow, run=shadow,
            service="service", summary="Send requests to the new version too, without using its answers",
            describe=lambda p: f"rollout.mirror {p.service} {p.percent:g} % to {p.to} for {span(p.hold)}"),
