@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import fnmatch
 import grp
+import importlib.util
 import pwd
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from engine.config import Config
+from engine.config_routers import GatewayApi, HAProxy
 from engine.located import Located, Problem, did_you_mean
 from engine.located.reading import Where
 
@@ -22,7 +24,7 @@ def doubts(config: Config, located: Located, *, actions: Collection[str], proced
     """Every doubt as a warning with its line. `actions` are all that a rule may name (with "shell" and
     "manual"), `procedures` the ids of the library. Paths in `config` are absolute."""
     found = [*_policy(config, located, actions), *_runbooks(config, located, procedures),
-             *_people(config, located), *_library(config, located)]
+             *_people(config, located), *_library(config, located), *_routers(config, located)]
     return sorted(found, key=lambda problem: (problem.line, problem.column))
 
 
@@ -67,6 +69,21 @@ def _library(config: Config, located: Located) -> Iterator[Problem]:
     for at, place in enumerate(config.engine.library):
         if not Path(place).is_dir():
             yield _warning(located, ("engine", "library", at), f"there is no directory {place}")
+
+
+def _routers(config: Config, located: Located) -> Iterator[Problem]:
+    for name, service in config.services.items():
+        base: Where = ("services", name, "router")
+        if isinstance(service.router, HAProxy) and not service.router.socket.exists():
+            yield _warning(located, (*base, "socket"), f"there is no socket {service.router.socket}",
+                           "is HAProxy running, with this as its `stats socket`?")
+        if isinstance(service.router, GatewayApi):
+            kubeconfig = service.router.kubeconfig
+            if kubeconfig is not None and not kubeconfig.is_file():
+                yield _warning(located, (*base, "kubeconfig"), f"there is no file {kubeconfig}")
+            if importlib.util.find_spec("kubernetes") is None:
+                yield _warning(located, (*base, "kind"), "the Kubernetes client is not installed",
+                               "pip install opsdeck[kubernetes]")
 
 
 def _warning(located: Located, where: Where, message: str, hint: str | None = None) -> Problem:

@@ -31,17 +31,20 @@ from engine.errors import ActionFailed
 
 LEASE_LIMIT_S = 86400.0
 _START_WITHIN = 20.0
+_LOCK_WITHIN = 2.0
 T = TypeVar("T")
 _LEASE, _FALLBACK = ".lease.json", ".fallback.json"
 
 
 class Lease(msgspec.Struct, frozen=True):
     """`fallback`: percents that come into force at `until` (seconds of CLOCK_BOOTTIME in the boot `boot`),
-    set through `router`, as the config has it. `id` is another with each grant; `date` is for people."""
+    set through `router`, as the config has it. `id` is another with each grant, `lease_s` how long it was
+    given for the last time; `date` is for people."""
 
     id: str
     service: str
     fallback: dict[str, float]
+    lease_s: float
     until: float
     boot: str
     date: float
@@ -85,7 +88,7 @@ class Leases:
 
         Raises ActionFailed where it cannot be written, ValueError for a time that is none.
         """
-        lease = Lease(uuid.uuid4().hex, service, dict(fallback), self._until(lease_s), boot_id(),
+        lease = Lease(uuid.uuid4().hex, service, dict(fallback), lease_s, self._until(lease_s), boot_id(),
                       time.time() + lease_s, router.model_dump(mode="json"))
         with self._told(service, "granted"), self.locked():
             self._path(service, _FALLBACK).unlink(missing_ok=True)
@@ -103,7 +106,8 @@ class Leases:
             if self.seconds_left(lease) <= 0:
                 raise ActionFailed(f"The lease on the split of {service} has run out; its traffic goes back.",
                                    hint="See what is in force before you set other weights.")
-            lease = msgspec.structs.replace(lease, until=self._until(lease_s), date=time.time() + lease_s)
+            lease = msgspec.structs.replace(lease, lease_s=lease_s, until=self._until(lease_s),
+                                            date=time.time() + lease_s)
             _write(self._path(service, _LEASE), lease)
         return lease
 
@@ -127,8 +131,12 @@ class Leases:
 
         It is a session of its own with init as its parent, so that it outlives the engine.
         """
-        if self.watchdog() is not None:
-            return
+        try:
+            if self.watchdog() is not None:
+                return
+        except OSError as error:
+            raise ActionFailed(f"Whether the watchdog of leases lives cannot be told ({error}).",
+                               where=str(self.folder), hint="Without it no lease is kept.") from error
         command = [sys.executable, "-I", "-m", "engine.rollout.traffic.watchdog", "--home", str(self._home),
                    "--detach"]
         try:
@@ -212,11 +220,12 @@ class Leases:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Alone with the files. Raises OSError."""
+        """Alone with the files. Raises OSError, also when another holds the lock for seconds: whoever is
+        frozen with it must not freeze the watchdog."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(self.folder / "leases.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            _lock(fd, time.monotonic() + _LOCK_WITHIN)
             yield
         finally:
             os.close(fd)
@@ -236,6 +245,17 @@ class Leases:
 
     def _path(self, service: str, ending: str) -> Path:
         return self.folder / (quote(service, safe="") + ending)
+
+
+def _lock(fd: int, deadline: float) -> None:
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise TimeoutError("another process holds the lock of the leases") from None
+            time.sleep(0.005)
 
 
 def boottime() -> float:

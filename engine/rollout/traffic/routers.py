@@ -9,12 +9,13 @@ between, the watchdog finds one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from engine.config import Config, Service
 from engine.config_routers import variants
-from engine.errors import ActionFailed, NotFound
+from engine.errors import ActionFailed, NotFound, OutcomeUnknown
 from engine.located import did_you_mean
 from engine.rollout.traffic.adapters import make
 from engine.rollout.traffic.gateway import GatewayRouter
@@ -29,6 +30,7 @@ from engine.rollout.traffic.router import (
 from engine.rollout.traffic.weights import whole_split
 
 __all__ = ["Routers"]
+_AT_ONCE = 0.001  # seconds
 
 
 class Routers:
@@ -110,16 +112,57 @@ class Routers:
     async def _under_lease(self, service: str, lease_s: float | None, fallback: Mapping[str, float] | None,
                            act: Callable[[], Awaitable[dict[str, float]]]) -> dict[str, float]:
         if lease_s is None:
-            split = await act()
+            async with self._kept(service):
+                split = await act()
             await asyncio.to_thread(self._leases.end, service)
             return split
         first = await asyncio.to_thread(self._grant, service, lease_s, fallback)
         try:
-            return await act()
+            async with self._kept(service):
+                split = await act()
         except ActionFailed:
             if first:  # nothing was changed, so there is nothing to go back from
                 await asyncio.to_thread(self._leases.end, service)
             raise
+        await asyncio.to_thread(self._still_leased, service, lease_s)
+        return split
+
+    @contextlib.asynccontextmanager
+    async def _kept(self, service: str) -> AsyncIterator[None]:
+        """Renew the lease there is as long as this lasts: some routers take minutes for a change."""
+        keeping = asyncio.create_task(self._keep(service), name=f"lease of {service}")
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)  # what it met shows when it is renewed next
+
+    async def _keep(self, service: str) -> None:
+        """Returns when there is no lease that runs."""
+        while True:
+            lease = self._leases.lease(service)
+            if lease is None or self._leases.seconds_left(lease) <= 0:
+                return
+            await asyncio.sleep(lease.lease_s / 3)
+            try:
+                await asyncio.to_thread(self._leases.renew, service, lease.lease_s)
+            except ActionFailed:
+                continue  # it has run out, or cannot be written now and may be in a moment
+
+    def _still_leased(self, service: str, lease_s: float) -> None:
+        """Raises OutcomeUnknown where a change came into force after its lease, as when this engine was
+        frozen in between: the watchdog may have gone back before it, so that it must once more."""
+        lease = self._leases.lease(service)
+        try:
+            self._leases.renew(service, lease_s)
+        except ActionFailed as error:
+            router = self._services[service].router
+            if lease is not None and router is not None:
+                self._leases.grant(service, lease.fallback, _AT_ONCE, router)
+                self._leases.ensure_watchdog()
+            raise OutcomeUnknown(f"The split of {service} was set, but its lease was not kept meanwhile; its "
+                                 f"traffic goes back: {error.message}", where=error.where,
+                                 hint="See what is in force before you set other weights.") from error
 
     def _grant(self, service: str, lease_s: float, fallback: Mapping[str, float] | None) -> bool:
         """Grant a lease that a watchdog keeps. Whether it is the first, or the one before had run out."""

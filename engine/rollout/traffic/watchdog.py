@@ -57,7 +57,7 @@ class Watchdog:
             if busy:
                 idle_since = self.leases.clock()
             elif self.leases.clock() - idle_since >= self.idle_s:
-                with self.leases.locked():
+                with contextlib.suppress(TimeoutError), self.leases.locked():
                     if not self._look()[1]:
                         give_up()
                         return

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from engine.config_doubts import doubts
 from engine.config_file import EXAMPLE, check, load
 from engine.config_routers import GatewayApi, HAProxy, variants
+from engine.located import load as read
 from engine.procedures.actions import Router
 from engine.rollout.traffic.adapters import make
 from engine.rollout.traffic.router import DetailedRouter, ObservedRouter
@@ -40,6 +42,16 @@ def test_what_cannot_be_is_told_with_its_line(tmp_path: Path, router: str, words
 def test_a_service_has_one_router(tmp_path: Path) -> None:
     found = problems(tmp_path, HAPROXY, "    gateway: {admin: g.sock}\n")
     assert found == ["3: a service has a `gateway` or a `router`, not both"]
+
+
+def test_what_this_machine_lacks_is_doubted(tmp_path: Path) -> None:
+    path = tmp_path / "opsdeck.yaml"
+    path.write_text(f"services:\n  flights:\n    router: {{{HAPROXY}}}\n  fares:\n    router:\n      {{kind: "
+                    "gateway-api, route: fares, services: {champion: a}, kubeconfig: k/config}\n")
+    found = doubts(load(path), read(path), actions=[], procedures=[])
+    assert [(doubt.line, doubt.message) for doubt in found] == [
+        (3, f"there is no socket {tmp_path}/run/h.sock"), (6, f"there is no file {tmp_path}/k/config")]
+    assert {doubt.level for doubt in found} == {"warning"}
 
 
 def test_paths_are_those_of_the_file(tmp_path: Path) -> None:

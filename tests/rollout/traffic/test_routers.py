@@ -1,5 +1,6 @@
 """All routers as one: who is asked for which service, and leases for those that know of none."""
 
+import json
 import os
 import signal
 import tempfile
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from engine.config import Config
+from engine.config_routers import HAProxy
 from engine.errors import ActionFailed, NotFound, OutcomeUnknown
 from engine.procedures.actions import Router
+from engine.rollout.traffic.haproxy import HAProxyRouter
 from engine.rollout.traffic.leases import Leases
 from engine.rollout.traffic.router import DetailedRouter, LeasedRouter, ObservedRouter, Traffic
 from engine.rollout.traffic.routers import Routers
@@ -182,6 +185,58 @@ async def test_a_shift_of_unknown_outcome_has_its_lease(haproxy: RealHAProxy, le
     await meddler.stop()
     assert haproxy.percents() == HALF
     assert leases.left("fares")
+
+
+async def test_a_change_that_takes_longer_than_its_lease_keeps_it_meanwhile(
+        haproxy: RealHAProxy, leases: Leases) -> None:
+    haproxy.tell("set weight flights/s1 50;set weight flights/s2 50")
+    front = leases.folder.parent / "m.sock"
+    meddler = Meddler(back=haproxy.admin, front=front, take_request=line, take_answer=everything,
+                      changes=lambda request: b"set server" in request)
+    await meddler.start()
+    routers = make(Path("/none"), front, leases)
+    routers._adapters["fares"] = HAProxyRouter({"fares": HAProxy(
+        kind="haproxy", socket=front, backend="flights", servers=SERVERS)}, timeout_s=2)
+    await routers.shift_leased(await routers.traffic("fares"), "fares", HALF, 0.9, ALL)
+    await meddler.make("slow")
+    for shift in (routers.shift_leased(await routers.traffic("fares"), "fares", CANARY, 0.9, ALL),
+                  routers.shift("fares", CANARY)):
+        with pytest.raises(OutcomeUnknown):
+            await shift
+        assert leases.left("fares") and haproxy.percents() == HALF
+    await meddler.stop()
+    leases.end("fares")
+
+
+async def test_a_change_that_comes_after_its_lease_ran_out_is_gone_back_from(
+        haproxy: RealHAProxy, leases: Leases) -> None:
+    """As when the engine was frozen between its lease and the router."""
+    haproxy.tell("set weight flights/s1 100;set weight flights/s2 0")
+
+    def long_after(request: bytes) -> bool:
+        path = leases.folder / "fares.lease.json"
+        if b"set server" in request and path.exists():
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"until": 0.0}))
+            wait_for(lambda: (note := leases.fallback("fares")) and note.stood, "the watchdog's way back")
+        return False
+
+    front = leases.folder.parent / "m.sock"
+    meddler = Meddler(back=haproxy.admin, front=front, take_request=line, take_answer=everything,
+                      changes=lambda _: False)
+    routers = make(Path("/none"), front, leases)
+    await meddler.start()
+    place = HAProxy(kind="haproxy", socket=haproxy.admin, backend="flights", servers=SERVERS)
+    leases.grant("fares", ALL, 30, place)  # the watchdog reaches HAProxy by another way than this engine
+    leases.ensure_watchdog()
+    seen = await routers.traffic("fares")
+    grant = leases.grant
+    leases.grant = lambda service, fallback, lease_s, router: grant(  # type: ignore[method-assign]
+        service, fallback, lease_s, place)
+    meddler.changes = long_after
+    with pytest.raises(OutcomeUnknown, match="its lease was not kept meanwhile"):
+        await routers.shift_leased(seen, "fares", HALF, 30, ALL)
+    wait_for(lambda: haproxy.percents() == ALL, "the champion's traffic")
+    await meddler.stop()
 
 
 async def test_without_a_watchdog_there_is_no_canary(
