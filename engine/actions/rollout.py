@@ -14,7 +14,7 @@ from engine.errors import ActionFailed, NotFound, OpsdeckError, OutcomeUnknown
 from engine.fields import Duration
 from engine.procedures.actions import Action, Context, Params, Preview
 from engine.rollout.controller import Rollouts
-from engine.rollout.facts import Facts, rollable, safe_weights, same
+from engine.rollout.facts import Facts, holds, rollable, safe_weights
 from engine.rollout.manifests import differences
 from engine.rollout.manifests import read as read_manifests
 from engine.rollout.progress import verdict_sentence
@@ -24,6 +24,7 @@ from engine.words import SERVICE, percents, span
 Percent = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=SERVICE)]
 POLL = 0.25
+ROUTER_S = 20.0  # how long one try to go back may take
 WARM_S = 15.0  # how long a rollback waits for an old version that has to be started first
 
 
@@ -134,12 +135,9 @@ async def restore(ctx: Context, params: Restore) -> dict[str, Any]:
     wait, told = POLL, False
     while True:
         try:
-            before = (await read_traffic(ctx.router, params.service)).weights
-            await ctx.router.shift(params.service, params.weights)
-            after = (await read_traffic(ctx.router, params.service)).weights
-            if not same(after, params.weights, within=1.0):
-                raise ActionFailed(f"{params.service} has {percents(after)} instead")
-        except (ActionFailed, OutcomeUnknown) as error:
+            before, after = await _bounded(_put_back(ctx, params), ROUTER_S,
+                                           f"the router of {params.service}")
+        except OpsdeckError as error:
             ctx.log(f"not back yet: {error.message}")
             if not told:
                 told = True
@@ -150,6 +148,15 @@ async def restore(ctx: Context, params: Restore) -> dict[str, Any]:
             continue
         ctx.log(f"{params.service}: {percents(after)}, was {percents(before)}")
         return {"before": before, "after": after, "warm": warm}
+
+
+async def _put_back(ctx: Context, params: Restore) -> tuple[dict[str, float], dict[str, float]]:
+    before = (await read_traffic(ctx.router, params.service)).weights
+    await ctx.router.shift(params.service, params.weights)
+    after = (await read_traffic(ctx.router, params.service)).weights
+    if not holds(after, params.weights):
+        raise ActionFailed(f"{params.service} has {percents(after)} instead")
+    return before, after
 
 
 async def abort(ctx: Context, params: Abort) -> dict[str, Any]:
@@ -163,13 +170,14 @@ async def abort(ctx: Context, params: Abort) -> dict[str, Any]:
 async def _set(ctx: Context, found: Facts, wanted: dict[str, float], lease_s: float | None
                ) -> dict[str, Any]:
     seen = await read_traffic(ctx.router, found.service)
+    rollouts_of(ctx).foreseen(ctx.run, ctx.step, seen.weights, wanted)
     await _shift(ctx, seen, found, wanted, lease_s)
     try:
         after = (await read_traffic(ctx.router, found.service)).weights
     except ActionFailed as error:
         raise OutcomeUnknown(f"the weights of {found.service} were set, but cannot be read back: "
                              f"{error.message}") from error
-    if not same(after, wanted, within=1.0):
+    if not holds(after, wanted):
         raise OutcomeUnknown(f"{found.service} was set to {percents(wanted)}, but has {percents(after)}")
     ctx.log(f"{found.service}: {percents(after)}, was {percents(seen.weights)}")
     return {"before": seen.weights, "after": after}
@@ -209,7 +217,7 @@ async def _bounded(work: Any, seconds: float, name: str) -> Any:
     try:
         return await asyncio.wait_for(work, seconds)
     except TimeoutError:
-        raise ActionFailed(f"{name} did not get ready within {span(seconds)}") from None
+        raise ActionFailed(f"{name} has not answered within {span(seconds)}") from None
 
 
 async def _preview_begin(ctx: Context, params: Rolled) -> Preview:

@@ -131,7 +131,15 @@ class Judging(Model):
     def _judges(self) -> Judging:
         if not (self.errors.critical or self.latency.critical):
             raise ValueError("nothing would be judged: errors or latency must be critical")
+        if self.good and not self.can_be_good:
+            raise ValueError("it could never be shown to be good: errors or latency must be critical and "
+                             "have a `limit`, or say `good: false`")
         return self
+
+    @property
+    def can_be_good(self) -> bool:
+        """Whether anything has a limit that evidence could be brought for."""
+        return any(rule.critical and rule.limit is not None for rule in (self.errors, self.latency))
 
 
 class Budget(Model):
@@ -176,7 +184,25 @@ class Rollout(Model):
             raise ValueError("the weights of a canary grow from step to step")
         if weights and weights[-1] != 100:
             raise ValueError("the last weight of a canary is 100")
+        if len(weights) > 1 and weights[-2] > 100 - self.holdback:
+            raise ValueError(f"the last weight keeps the holdback of {self.holdback:g} % at the old version, "
+                             f"so the one before it is at most {100 - self.holdback:g}")
+        self._check_steps(self.steps or [])
         return self
+
+    def _check_steps(self, steps: list[PlanStep]) -> None:
+        if not steps:
+            return
+        if not steps[-1].promote or any(step.promote for step in steps[:-1]):
+            raise ValueError("the last step of a rollout, and no other, is `promote: true`: a weight alone "
+                             "goes back when nobody renews its lease any more")
+        first = next((at for at, step in enumerate(steps) if step.weight is not None), len(steps))
+        if any(step.mirror is not None for step in steps[first:]):
+            raise ValueError("a mirror comes before the first weight: once a version has traffic of its own, "
+                             "that is what is watched")
+        if any(step.analysis == "good" for step in steps) and not self.judge.can_be_good:
+            raise ValueError("it could never be shown to be good: errors or latency must be critical and "
+                             "have a `limit`")
 
     def canary_steps(self) -> list[Weight]:
         return [step if isinstance(step, Weight) else Weight(weight=step) for step in self.canary or ()]

@@ -25,7 +25,6 @@ from engine.rollout.setup import Setup
 
 RECENT_S = 60.0
 POINTS = 120
-SILENT_S = 10.0
 MISSED = 10.0  # a baseline that lives has none of so many by chance once in 20,000 times
 Mark = Literal["", "incident", "recorded"]
 
@@ -193,18 +192,9 @@ class Analysis:
 
     def rate(self) -> float | None:
         """Requests a second of the canary over the last minute of this stage, None before any."""
-        requests, span = self._here()
-        return requests / span if span else None
-
-    def without_traffic(self) -> bool:
-        """Whether the canary has had no request in this stage for `SILENT_S`."""
-        requests, span = self._here()
-        return not requests and span >= SILENT_S
-
-    def _here(self) -> tuple[int, float]:
-        """Requests and seconds of the last minute of this stage."""
         here = [tick for tick in self.recent if tick.stage == self.stage]
-        return sum(tick.requests[0] for tick in here), sum(tick.span_s for tick in here)
+        span = sum(tick.span_s for tick in here)
+        return sum(tick.requests[0] for tick in here) / span if span else None
 
     def without_baseline(self) -> bool:
         """Whether the canary had so many requests since the last one of the baseline that the baseline

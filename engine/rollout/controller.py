@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from engine.api.backend import Caller
-from engine.errors import ActionFailed, Conflict, NotPermitted, OpsdeckError, UsageError
-from engine.journal.events import SYSTEM, Event, NewEvent
+from engine.errors import ActionFailed, Conflict, JournalError, NotPermitted, OpsdeckError, UsageError
+from engine.journal.events import ENGINE, SYSTEM, Event, NewEvent
 from engine.monitoring.windows import Increment
 from engine.procedures.executor import Live
 from engine.procedures.rollouts import Rollout
 from engine.procedures.run import RunProgress, StepRun
 from engine.procedures.verbs import actor_of
 from engine.rollout.analysis import Analysis
-from engine.rollout.facts import Facts, facts, named, rollable, watched_step
+from engine.rollout.facts import Facts, facts, holds, named, rollable, stage, watched_step
 from engine.rollout.maker import made_by
 from engine.rollout.progress import Progress, Wanted, verdict_sentence
 from engine.rollout.traffic.router import read_traffic
 from engine.rollout.watch import Means, Watch, wanted_by
-from engine.words import span
+from engine.words import percents, span
 
 log = logging.getLogger("opsdeck")
 PROMOTES = frozenset({"approver", "admin"})
 SUPERSEDE_S = 90.0
 POLL_S = 0.1
+JOURNAL_S = 1.0  # between two tries to read the journal
+ROUTER_S = 10.0  # how long a router may take to send traffic back
+TOLD = 1000  # of the engine's own last events, where pages are looked for
 BLIND_BEAT_S = 5.0  # without a collector's beat, leases are renewed all the same
 
 
@@ -90,10 +94,26 @@ class Rollouts:
     def going_on(self, run: str) -> Facts:
         """As `facts`, for what raises the new version's share. Raises ActionFailed once it goes back."""
         found = self.facts(run)
-        live = self._means.executor.live[run]
-        if live.progress.going_back or live.pending:
+        if _ending(self._means.executor.live[run]):
             raise ActionFailed("this rollout goes back; its weight is not raised any more")
         return found
+
+    def foreseen(self, run: str, step: str, seen: Mapping[str, float], wanted: Mapping[str, float]) -> None:
+        """Raises ActionFailed where a service's weights (percent) are not those that this rollout left there,
+        and so must not be raised: its lease ran out, or somebody else has set them.
+
+        When a step is tried again, they may be half of what it has set.
+        """
+        found = self.facts(run)
+        progress = self._means.executor.live[run].progress
+        at = stage(progress, found)
+        left = found.split(at.weight) if at is not None and at.weight else found.before
+        if holds(seen, left) or holds(seen, wanted):
+            return
+        went_back = at is not None and at.leased and holds(seen, found.safe)
+        if went_back or progress.steps[step].tries <= 1:
+            raise ActionFailed(f"{found.service} has {percents(seen)}, and not {percents(left)} as this "
+                               "rollout left it; its weight is not raised from there")
 
     def tell(self, run: str, text: str) -> None:
         """Page the owner of a rollout's service."""
@@ -165,10 +185,11 @@ class Rollouts:
         if watch is None:
             return False, Progress("stale", "the watch of this rollout has not begun")
         now = watch.progress(self._wanted(watch, step))
-        if not watch.recorded:
-            return False, replace(now, kind="watching") if now.kind == "done" else now
+        if not watch.recorded or not watch.confirmed:
+            unsure = "its evidence is being recorded" if not watch.recorded else "its weights are being read"
+            return False, replace(now, kind="watching", text=unsure) if now.kind == "done" else now
         skipped = watch.analysis.full or step in watch.analysis.promoted
-        return now.kind == "done" or (skipped and now.kind != "bad"), now
+        return now.kind == "done" or (skipped and now.kind not in ("bad", "stale")), now
 
     @staticmethod
     def _wanted(watch: Watch, step: str) -> Any:
@@ -181,20 +202,20 @@ class Rollouts:
         """
         if any(int(live.progress.id) > int(run) for live in self._of(service)):
             raise ActionFailed(f"a newer rollout of {service} has begun")
-        await self.end_all(service, f"superseded by run {run}", besides=run)
+        await self.end_all(service, f"superseded by run {run}", before=int(run))
 
-    async def end_all(self, service: str, reason: str, besides: str = "") -> list[str]:
-        """End the rollouts of a service, but one, and wait until they have; the runs ended.
+    async def end_all(self, service: str, reason: str, before: float = math.inf) -> list[str]:
+        """End the rollouts of a service, or those older than one, and wait until they have; the runs ended.
 
         Raises ActionFailed when one does not end.
         """
         ended: list[str] = []
         waited = 0.0
-        while others := [live for live in self._of(service) if live.progress.id != besides]:
+        while others := [live for live in self._of(service) if int(live.progress.id) < before]:
             for live in others:
                 if live.progress.id not in ended:
                     ended.append(live.progress.id)
-                if not live.progress.going_back and not live.pending:
+                if not _ending(live):
                     await self._means.stop(live, self._means.executor.planner.event(
                         live.progress.id, "run.abort", SYSTEM, rollback=True, reason=reason))
             if waited >= SUPERSEDE_S:
@@ -264,8 +285,8 @@ class Rollouts:
         wait = POLL_S
         while True:
             try:
-                await self._means.router().shift(found.service, found.safe)
-            except OpsdeckError as error:
+                await asyncio.wait_for(self._means.router().shift(found.service, found.safe), ROUTER_S)
+            except (OpsdeckError, TimeoutError) as error:
                 log.error("%s cannot be sent back to its safe weights: %s", found.service, error)
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, 5.0)
@@ -295,8 +316,23 @@ class Rollouts:
             await watch.close()
 
     async def _folded(self, live: Live) -> Analysis:
+        """What is recorded of a run, however long the journal cannot be read. Pages what an engine that
+        died had no time to."""
         recorder = self._means.executor.recorder
-        return folded(await recorder.call(recorder.journal.read, live.progress.id))
+        while True:
+            try:
+                events = await recorder.call(recorder.journal.read, live.progress.id)
+                told = [event for event in await recorder.call(recorder.journal.tail, TOLD, None, ENGINE)
+                        if event.kind == "rollout.told" and event.data.get("run") == live.progress.id]
+            except JournalError as error:
+                log.warning("run %s: its evidence cannot be read yet: %s", live.progress.id, error)
+                await asyncio.sleep(JOURNAL_S)
+                continue
+            analysis = folded(events)
+            if live.progress.going_back and analysis.told == "bad" and not any(
+                    str(live.progress.reason) in event.data.get("text", "") for event in told):
+                self._means.page(str(live.progress.reason), live)
+            return analysis
 
     def _ended(self, live: Live, task: asyncio.Task[None]) -> None:
         run = live.progress.id
@@ -305,6 +341,8 @@ class Rollouts:
         self._watches.pop(run, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("the watch of run %s broke", run, exc_info=error)
+            if live.progress.finished:
+                return
             live.problem = f"its watch broke inside the engine: {error}; its traffic is sent back"
             self._means.page(live.problem, live)
             blind = self._means.stop(live, self._means.executor.planner.event(
@@ -318,6 +356,11 @@ def folded(events: Sequence[Event]) -> Analysis:
     for event in events:
         analysis.fold(event.kind, event.data)
     return analysis
+
+
+def _ending(live: Live) -> bool:
+    """Whether a run goes back, or is told to before the journal knows."""
+    return live.progress.going_back or any(event.kind == "run.abort" for event in live.pending)
 
 
 def _of(live: Live, service: str) -> bool:

@@ -42,19 +42,23 @@ class Progress:
 
 def progress(analysis: Analysis, wanted: Wanted, *, stage: str, stale_s: float | None,
              blind: str | None = None) -> Progress:
-    """Where the watching of `stage` stands. `stale_s`: how old the data is if it is too old; `blind`: the
-    sentence for data that makes no sense."""
+    """Where the watching of `stage` stands. `stale_s`: how old the data is if it is too old, infinite before
+    the first; `blind`: the sentence for data that makes no sense."""
     verdict = analysis.verdict
     if verdict is not None and verdict.verdict == "bad":
         return Progress("bad", "it is worse than the old version")
     if blind is not None:
         return Progress("stale", blind)
     if stale_s is not None:
-        return Progress("stale", f"nothing was measured for {span(stale_s)}; it goes on when data comes")
+        since = f"for {span(stale_s)}" if math.isfinite(stale_s) else "yet"
+        return Progress("stale", f"nothing was measured {since}; it goes on when data comes")
     last = analysis.recent[-1] if analysis.recent else None
     if last is not None and last.mark == "incident":
         return Progress("incident", "the old version itself is failing, so that nothing can be compared; "
                         "that is an incident of its own")
+    if analysis.without_baseline():
+        return Progress("baseline", "nothing is measured of the old version, so that nothing can be "
+                        "compared; it goes on when that has requests again")
     requests = analysis.stage_requests if analysis.stage == stage else 0
     held = analysis.stage_s if analysis.stage == stage else 0.0
     rate = analysis.rate() if analysis.stage == stage else None

@@ -8,28 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import math
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from engine.errors import JournalError, OpsdeckError
+from engine.errors import ActionFailed, JournalError, OpsdeckError
 from engine.journal.events import SYSTEM, NewEvent
 from engine.monitoring.histograms import Histogram
 from engine.monitoring.windows import Increment
 from engine.procedures.executor import Executor, Live
 from engine.rollout import danger, intake
 from engine.rollout.analysis import Analysis, Mark
-from engine.rollout.facts import Facts, Stage, facts, same, shifting, stage, watched_step
+from engine.rollout.facts import Facts, Stage, facts, holds, shifting, stage, watched_step
 from engine.rollout.progress import Progress, Wanted, progress, verdict_sentence
 from engine.rollout.replay import numbers
 from engine.rollout.setup import setup
 from engine.rollout.traffic import verify
-from engine.rollout.traffic.router import LeasedRouter, Router, read_traffic
-from engine.words import percents
+from engine.rollout.traffic.router import LeasedRouter, Router, Traffic, read_traffic
+from engine.words import percents, span
 
 log = logging.getLogger("opsdeck")
 RENEWALS = 6  # a lease is renewed so many times in its length
 COMMIT_PATIENCE_S = 0.5
+LEAST_PATIENCE_S = 2.0  # for an answer of the router
 LOST_PATIENCE = 3  # renewals in a row that may fail before the router counts as lost
 
 
@@ -82,6 +84,7 @@ class Watch:
         self._failures = 0
         self._stopped = False
         self._blind: str | None = None
+        self._void: str | None = None  # why approvals are to be given anew
         self._confirmed: str | None = None  # the stage whose weights the router was seen to have
         self._honest = verify.Watch()
         self.lease_s: float | None = None
@@ -93,7 +96,15 @@ class Watch:
     @property
     def recorded(self) -> bool:
         """Whether all that was measured is on the disk."""
-        return not self._unrecorded and (self._recording is None or self._recording.done())
+        return not self._unrecorded and not self.live.pending and (
+            self._recording is None or self._recording.done())
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the router was seen to have the weights of the present stage, and under its lease."""
+        found = facts(self.live.progress)
+        at = stage(self.live.progress, found) if found else None
+        return at is None or not at.leased or self._confirmed == at.step
 
     def progress(self, wanted: Wanted) -> Progress:
         """Where the watching of the present stage stands."""
@@ -110,12 +121,12 @@ class Watch:
         except OpsdeckError:
             age = None
         if age is None:
-            return 0.0
+            return math.inf
         return age if age > self._means.stale_after_s() else None
 
     @property
     def stale(self) -> bool:
-        return self._stale_s(facts(self.live.progress)) is not None
+        return self._blind is not None or self._stale_s(facts(self.live.progress)) is not None
 
     async def beat(self) -> None:
         """One beat: measure, record, renew the lease, and end the rollout where that must be."""
@@ -124,15 +135,14 @@ class Watch:
         increments, self._queue = self._queue, []
         if found is None or run.finished or run.going_back or self._stopped:
             return
-        if self.analysis.setup is None:
-            self._add("rollout.began", self._began(found))
         at = stage(run, found)
+        self._begin(found)
         if at is None:
             await self._record()
             return
-        if not self.analysis.edges:
+        if self.analysis.setup is not None:
             self._freeze(found)
-        self._take(found, at, increments)
+            self._take(found, at, increments)
         why = (danger.catastrophe(self.analysis.recent) or danger.overspent(self.analysis) or self._bad()
                or self._lied(found, at, increments))
         if why is not None:
@@ -143,6 +153,18 @@ class Watch:
         self._tell_halts(found)
         self._tell_verdict()
         await self._record()
+
+    def _begin(self, found: Facts) -> None:
+        """Note what is judged; where the service is not measured yet, at a later beat."""
+        if self.analysis.setup is not None:
+            return
+        try:
+            began = self._began(found)
+        except OpsdeckError as error:
+            self._blind = f"the old version is not measured: {error.message}"
+            return
+        self._blind = None
+        self._add("rollout.began", began)
 
     def _began(self, found: Facts) -> dict[str, Any]:
         measured = self._means.measured
@@ -169,6 +191,8 @@ class Watch:
 
     def _freeze(self, found: Facts) -> None:
         assert self.analysis.setup is not None
+        if self.analysis.edges:
+            return
         try:
             histogram = self._means.measured.latency(found.service, found.champion)
         except OpsdeckError:
@@ -199,7 +223,7 @@ class Watch:
 
     def _lied(self, found: Facts, at: Stage, increments: Sequence[Increment]) -> str | None:
         """The sentence for a router whose traffic does not go where it says."""
-        if not at.leased or shifting(self.live.progress):
+        if not at.leased or shifting(self.live.progress) or self._blind is not None:
             return None
         said = found.split(at.weight)
         got = {name: round(sum(one.requests for one in increments if one.variant == name)) for name in said}
@@ -215,17 +239,19 @@ class Watch:
         return f"the new version is {verdict_sentence(self.analysis)}"
 
     async def end(self, why: str) -> None:
-        """Send the traffic back and end the rollout, whatever the journal does."""
+        """Send the traffic back and end the rollout, whatever the journal does; once."""
+        if self._stopped:
+            return
         self._stopped = True
         executor, run = self._means.executor, self.live.progress.id
         verdict = self.analysis.verdict
         self._add("rollout.verdict", {"verdict": "bad", "text": why,
                                       "by": verdict.by if verdict else None, **numbers(self.analysis)})
-        self._means.page(why, self.live)
         self.live.pending += self._unrecorded
         self._unrecorded = []
         await self._means.stop(self.live, executor.planner.event(run, "run.abort", SYSTEM, rollback=True,
                                                                  reason=why))
+        self._means.page(why, self.live)  # an engine that dies before this pages when it is back
 
     def _renew(self, found: Facts, at: Stage) -> None:
         now = self._means.monotonic()
@@ -241,8 +267,9 @@ class Watch:
         """Renew the lease and see that the router has the weights that this rollout set."""
         router = self._means.router()
         try:
-            traffic = (await router.renew(found.service, found.plan.lease)
-                       if isinstance(router, LeasedRouter) else await read_traffic(router, found.service))
+            traffic = await self._asked(
+                router.renew(found.service, found.plan.lease) if isinstance(router, LeasedRouter)
+                else read_traffic(router, found.service), found)
         except OpsdeckError as error:
             await self._not_renewed(found, at, error)
             return
@@ -251,29 +278,38 @@ class Watch:
         run = self.live.progress
         if run.finished or run.going_back or shifting(run) or stage(run, found) != at:
             return
-        if same(traffic.weights, found.split(at.weight), within=1.0):
+        if holds(traffic.weights, found.split(at.weight)):
             self._confirmed = at.step
             return
         await self.end(self._moved(found, traffic.weights))
+
+    async def _asked(self, work: Coroutine[Any, Any, Traffic], found: Facts) -> Traffic:
+        """What a router answers in time. Raises OpsdeckError: one that hangs must not stop the renewals."""
+        patience = max(LEAST_PATIENCE_S, found.plan.lease / RENEWALS)
+        try:
+            return await asyncio.wait_for(work, patience)
+        except TimeoutError:
+            raise ActionFailed(f"it has not answered for {span(patience)}") from None
 
     async def _not_renewed(self, found: Facts, at: Stage, error: OpsdeckError) -> None:
         """A lease that ran out is gone; a router that does not answer is asked again."""
         self._failures += 1
         self._renewed = None
+        if self._failures == LOST_PATIENCE:
+            self._means.page(f"the lease on the traffic of {found.service} cannot be renewed: "
+                             f"{error.message}", self.live)
         try:
-            weights = (await read_traffic(self._means.router(), found.service)).weights
+            weights = (await self._asked(read_traffic(self._means.router(), found.service), found)).weights
         except OpsdeckError:
-            if self._failures == LOST_PATIENCE:
-                self._means.page(f"the router of {found.service} does not answer: {error.message}", self.live)
             return
         run = self.live.progress
         if run.finished or run.going_back or shifting(run) or stage(run, found) != at:
             return
-        if not same(weights, found.split(at.weight), within=1.0):
+        if not holds(weights, found.split(at.weight)):
             await self.end(self._moved(found, weights))
 
     def _moved(self, found: Facts, weights: Mapping[str, float]) -> str:
-        if same(weights, found.safe, within=1.0):
+        if holds(weights, found.safe):
             return ("its lease ran out while no engine renewed it, and the router went back by itself")
         return f"the weights are {percents(weights)}, which this rollout did not set"
 
@@ -294,11 +330,7 @@ class Watch:
         text = verdict_sentence(self.analysis)
         self._add("rollout.verdict", {"verdict": verdict.verdict, "by": verdict.by, "text": text,
                                       **numbers(self.analysis)})
-        event = self._means.executor.planner.event
-        run = self.live.progress
-        self._unrecorded += [
-            event(run.id, "step.retry", step=step.id, attempt=step.attempt, reason=f"the verdict is: {text}")
-            for step in run.plain_steps() if step.state == "waiting" and step.wanted.approvals is not None]
+        self._void = f"the verdict is: {text}"
 
     def _add(self, kind: str, data: dict[str, Any]) -> None:
         """Fold an event of this rollout's own, and have it recorded."""
@@ -309,21 +341,34 @@ class Watch:
     async def _record(self) -> None:
         """Commit what is not on the disk yet, waiting only a moment for a journal that is slow."""
         if self._recording is None or self._recording.done():
-            if not self._unrecorded:
+            if not self._unrecorded and not self.live.pending:
                 return
             self._recording = asyncio.create_task(self._commit())
         await asyncio.wait({self._recording}, timeout=COMMIT_PATIENCE_S)
 
     async def _commit(self) -> None:
-        batch, self._unrecorded = self._unrecorded, []
-        try:
-            await self._means.executor.commit(self.live, batch)
-        except JournalError as error:
-            log.warning("run %s: evidence waits for the journal: %s", self.live.progress.id, error)
-            if self._stopped:  # what follows is in `pending` already, and the order has to stay
-                self.live.pending[:0] = batch
-            else:
-                self._unrecorded[:0] = batch
+        """Whatever is recorded next, by whomever, has what is pending before it: the order stays."""
+        async with self.live.lock:
+            batch, self._unrecorded = self._unrecorded, []
+            self.live.pending += batch + self._voids()
+            try:
+                await self._means.executor.advance(self.live, [])
+            except JournalError as error:
+                log.warning("run %s: evidence waits for the journal: %s", self.live.progress.id, error)
+
+    def _voids(self) -> list[NewEvent]:
+        """Gates that wait are asked anew when the verdict is another: a yes was to the one before.
+
+        Under the run's lock, since a gate may have opened meanwhile.
+        """
+        why, self._void = self._void, None
+        run = self.live.progress
+        if why is None or run.finished or run.going_back:
+            return []
+        gates = [step for step in run.plain_steps()
+                 if step.state == "waiting" and step.wanted.approvals is not None]
+        event = self._means.executor.planner.event
+        return [event(run.id, "step.retry", step=step.id, attempt=step.attempt, reason=why) for step in gates]
 
     async def close(self) -> None:
         for task in (self._renewing, self._recording):
