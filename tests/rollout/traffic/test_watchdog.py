@@ -1,5 +1,6 @@
 """The watchdog: a real process, a real HAProxy, and an engine that is killed."""
 
+import asyncio
 import json
 import os
 import signal
@@ -15,6 +16,8 @@ from engine.config_routers import HAProxy
 from engine.errors import ActionFailed
 from engine.rollout.traffic.leases import Leases, boottime
 from tests.rollout.traffic.haproxies import SERVERS, RealHAProxy, running
+from tests.rollout.traffic.meddler import Meddler, everything
+from tests.rollout.traffic.meddler import line as take_line
 from tests.serving.harness import wait_for
 
 ENGINE = Path(__file__).with_name("leasing_engine.py")
@@ -46,14 +49,14 @@ def leases() -> Iterator[Leases]:
 
 
 @pytest.fixture
-def engine(leases: Leases, haproxy: RealHAProxy) -> Iterator[Callable[[float], subprocess.Popen[str]]]:
+def engine(leases: Leases, haproxy: RealHAProxy) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts what an engine does (half of the traffic to the challenger under a lease)."""
     config = leases.folder.parent / "opsdeck.yaml"
-    router = place(haproxy).model_dump(mode="json")
-    config.write_text(json.dumps({"services": {"flights": {"router": router}}}))
     started = []
 
-    def start(lease_s: float) -> subprocess.Popen[str]:
+    def start(lease_s: float, by: Path | None = None) -> subprocess.Popen[str]:
+        router = place(haproxy).model_dump(mode="json") | ({} if by is None else {"socket": str(by)})
+        config.write_text(json.dumps({"services": {"flights": {"router": router}}}))
         process = subprocess.Popen([sys.executable, str(ENGINE), str(leases.folder.parent), str(config),
                                     str(lease_s), "50"], stdout=subprocess.PIPE, text=True)
         started.append(process)
@@ -82,8 +85,8 @@ def sleeps_until(moment: float) -> bool:
 
 
 def test_a_killed_engine_leaves_all_traffic_to_the_champion_within_the_lease(
-        haproxy: RealHAProxy, leases: Leases, engine: Callable[[float], subprocess.Popen[str]]) -> None:
-    lease_s = 2.0
+        haproxy: RealHAProxy, leases: Leases, engine: Callable[..., subprocess.Popen[str]]) -> None:
+    lease_s = 1.2
     process = engine(lease_s)
     assert line(process) == "shifted"
     for _ in range(6):  # one and a half leases
@@ -98,7 +101,7 @@ def test_a_killed_engine_leaves_all_traffic_to_the_champion_within_the_lease(
 
 
 def test_a_killed_engine_whose_router_is_down_is_gone_back_from_when_the_router_returns(
-        leases: Leases, engine: Callable[[float], subprocess.Popen[str]], haproxy: RealHAProxy) -> None:
+        leases: Leases, engine: Callable[..., subprocess.Popen[str]], haproxy: RealHAProxy) -> None:
     process = engine(1.0)
     assert line(process) == "shifted"
     away = haproxy.admin.with_name("away.sock")
@@ -118,6 +121,37 @@ def test_a_killed_engine_whose_router_is_down_is_gone_back_from_when_the_router_
 def _tried(leases: Leases, times: int) -> object:
     note = leases.fallback("flights")
     return note if note is not None and note.attempts >= times else None
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_an_engine_killed_right_before_or_after_the_routers_change_is_gone_back_from(
+        haproxy: RealHAProxy, leases: Leases, engine: Callable[..., subprocess.Popen[str]], moment: str
+        ) -> None:
+    """The one who hands the change on to HAProxy kills who asked for it, once."""
+    front = leases.folder.parent / "m.sock"
+    asked, process = asyncio.Event(), None
+
+    def changes(request: bytes) -> bool:
+        if b"set server" not in request or asked.is_set():
+            return False
+        asked.set()
+        assert process is not None
+        process.kill()
+        return moment == "before"  # then it is swallowed
+
+    meddler = Meddler(back=haproxy.admin, front=front, take_request=take_line, take_answer=everything,
+                      changes=changes, trouble="swallow")
+    await meddler.start()
+    process = engine(1.0, front)
+    await asyncio.wait_for(asked.wait(), 20)
+    lease = leases.lease("flights")
+    assert lease is not None and lease.fallback == ALL, "the lease came before the change"
+    while not leases.settled(lease):
+        assert boottime() < lease.until + 10
+        await asyncio.sleep(0.01)
+    assert haproxy.percents() == ALL
+    assert await asyncio.to_thread(haproxy.ask, 20) == {"champion": 20}
+    await meddler.stop()
 
 
 # What ends it, and what does not.
