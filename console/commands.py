@@ -59,6 +59,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("way_back", ("u",), "u", "Start the way back", ("rollout",), "way back", True),
     Command("retry", ("R",), "R", "Try again, same parameters", ("rollout",), "try again", True),
     Command("evidence", ("e",), "e", "Evidence over time, or numbers", ("rollout",), "evidence"),
+    Command("diff", ("d",), "d", "How the versions differ", ("rollout",), "diff"),
     Command("open", ("enter",), "enter", "Its run: steps and output", ("rollout",), "steps"),
     Command("timeline", ("t",), "t", "Its run's events", ("rollout",)),
     Command("output_up", ("pageup", "ctrl+u"), "PgUp", "Scroll the output up", ("run",)),

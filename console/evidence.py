@@ -14,11 +14,12 @@ from console.widgets.plot import GUTTER, Curve, plot
 from engine.api import wire
 
 WIDE = 140
+AIR = 4           # blank lines for which the metrics without a case give way
 NEAR = 0.8        # of the way to the line from which a metric is marked
-NAME = {False: 16, True: 24}
+NAME = {False: 18, True: 24}
 LN = 5
-SIDES = {False: (15, 15), True: (26, 26)}   # cells for champion and canary
-SPARK = 24
+SIDES = {False: (9, 6, 15), True: (25, 8, 25)}   # cells for champion, what it would expect, and canary
+SPARK = 16
 LABEL = 9
 BUDGETED = 12  # cells of the bar of what is not worse
 
@@ -49,17 +50,35 @@ def bar(share: float, cells: int, glyphs: Glyphs, role: str) -> list[Span]:
             (glyphs.axis, "dim")]
 
 
-def side(metric: wire.RolloutMetric, which: int, *, wide: bool) -> str:
-    """What one side had: its value where there is one, else how many of how many and the share."""
-    n, y = (metric.baseline, metric.canary)[which]
-    if not n:
-        return "none"
-    share = format.percent(y / n) if n else format.UNKNOWN
-    counts = f"{y:,} of {n:,}" if wide else f"{count(y)}/{count(n)}"
-    if metric.values is not None:
-        value = metric.values[which]
-        return f"{value}  {counts}" if wide else value
-    return f"{counts}{' = ' if wide else ' '}{share}{' ' if wide else ''}%"
+def label(metric: wire.RolloutMetric, *, wide: bool) -> str:
+    """The metric's name, with the words that both sides share: `latency p99 over 12 ms`."""
+    title = metric.title
+    if not wide:
+        title = title.replace("errors: ", "err: ").removeprefix("latency ")
+    if metric.values is not None and metric.values[0] == metric.values[1]:
+        title += f" {metric.values[0]}"
+    return title
+
+
+def sides(metric: wire.RolloutMetric, *, wide: bool) -> tuple[str, str, str]:
+    """What the champion had, what share of the canary's it would be at the champion, and what the canary had.
+
+    Counts with shares; the values themselves where each side has its own. Without what is expected the
+    champion's own share stands there.
+    """
+    (there_n, there_y), (here_n, here_y) = metric.baseline, metric.canary
+    own = there_y / there_n if there_n else None
+    share = metric.expected if metric.expected is not None else own
+    expected = "" if share is None else f"{format.percent(share)}{' ' if wide else ''}%"
+    if metric.values is not None and metric.values[0] != metric.values[1]:
+        return metric.values[0], "" if metric.expected is None else expected, metric.values[1]
+    if wide:
+        champion = f"{there_y:,} of {there_n:,} = {format.percent(own)} %" if there_n else "none"
+        canary = f"{here_y:,} of {here_n:,} = {format.percent(here_y / here_n)} %" if here_n else "none"
+        return champion, expected, canary
+    champion = f"{count(there_y)}/{count(there_n)}" if there_n else "none"
+    canary = f"{count(here_y)}/{count(here_n)} {format.percent(here_y / here_n)}%" if here_n else "none"
+    return champion, expected, canary
 
 
 def role_of(share: float) -> str:
@@ -68,11 +87,12 @@ def role_of(share: float) -> str:
 
 def head(width: int) -> Line:
     wide = width >= WIDE
-    champion, canary = SIDES[wide]
+    champion, expected, canary = SIDES[wide]
     room = _bar_room(width)
+    when = "rolled back when full" if room > 13 else "bad when full"
     parts = [f"   {format.left('IS IT WORSE?', NAME[wide])} {format.right('ln E', LN)} "
-             f"{format.left('rolled back when full', room + 8)} {format.right('CHAMPION', champion)} "
-             f"{format.right('CANARY', canary)}"]
+             f"{format.left(when, room + 8)} {format.right('CHAMPION', champion)} "
+             f"{format.right('EXPECTED' if wide else 'EXPECT', expected)} {format.right('CANARY', canary)}"]
     if wide:
         parts.append(f"  {format.left('ln E OVER TIME', SPARK)} {format.right('NOT WORSE', 12)}")
     return line(("".join(parts), "head"))
@@ -80,7 +100,7 @@ def head(width: int) -> Line:
 
 def _bar_room(width: int) -> int:
     wide = width >= WIDE
-    used = 3 + NAME[wide] + 1 + LN + 1 + 2 + 1 + 5 + 1 + sum(SIDES[wide]) + 1
+    used = 3 + NAME[wide] + 1 + LN + 1 + 2 + 1 + 5 + 1 + sum(SIDES[wide]) + 2
     if wide:
         used += 2 + SPARK + 1 + 12
     return max(8, width - used - 1)
@@ -89,14 +109,13 @@ def _bar_room(width: int) -> int:
 def row(metric: wire.RolloutMetric, width: int, glyphs: Glyphs) -> Line:
     """One metric. Its mark and its percentage say how far it is; `only shown` that it decides nothing."""
     wide = width >= WIDE
-    champion, canary = SIDES[wide]
     share = way(metric.ln_e, metric.line)
     crossed, role = share >= 1, role_of(share)
     if not metric.critical or metric.line is None:
         share, crossed, role = 0.0, False, "dim"
     mark = glyphs.steps["failed"] if crossed else "!" if role == "warn" else " "
     room = _bar_room(width)
-    spans: list[Span] = [(f" {mark} ", role), (format.left(metric.title, NAME[wide]),
+    spans: list[Span] = [(f" {mark} ", role), (format.left(label(metric, wide=wide), NAME[wide]),
                                                "strong" if role in ("bad", "warn") else "text"),
                          (f" {ln(metric.ln_e)} ", role)]
     if metric.critical and metric.line is not None:
@@ -104,8 +123,9 @@ def row(metric: wire.RolloutMetric, width: int, glyphs: Glyphs) -> Line:
     else:
         spans.append((format.left(" only shown, decides nothing" if room > 26 else " only shown",
                                   room + 8), "dim"))
-    spans += [(f" {format.right(side(metric, 0, wide=wide), champion)}", "dim"),
-              (f" {format.right(side(metric, 1, wide=wide), canary)}", role if crossed else "text")]
+    for text, cells, look in zip(sides(metric, wide=wide), SIDES[wide],
+                                 ("dim", "text", role if crossed else "text"), strict=True):
+        spans.append((f" {format.right(text, cells)}", look))
     if wide:
         top = metric.line or max([5.0, *metric.history])
         values = [max(0.0, v) for v in metric.history]
@@ -134,12 +154,27 @@ def nearest(rollout: wire.Rollout) -> list[wire.RolloutMetric]:
     return sorted(rollout.metrics, key=lambda m: (not (m.critical and m.line), -way(m.ln_e, m.line), -m.ln_e))
 
 
-def kept(rollout: wire.Rollout, room: int) -> list[wire.RolloutMetric]:
-    """The metrics that fit in `room` rows: the nearest to their line, in the engine's order."""
-    if len(rollout.metrics) <= room:
-        return rollout.metrics
-    chosen = [m.name for m in nearest(rollout)[:max(0, room)]]
-    return [m for m in rollout.metrics if m.name in chosen]
+def quiet(metric: wire.RolloutMetric) -> bool:
+    """Whether there is nothing to see: no case at the canary, and no evidence to speak of."""
+    return metric.critical and not metric.canary[1] and way(metric.ln_e, metric.line) < 0.05
+
+
+def kept(rollout: wire.Rollout, room: int) -> tuple[list[wire.RolloutMetric], str]:
+    """The metrics to show in `room` rows, in the engine's order, and what is said of the others.
+
+    Where it gets tight the quiet ones go first, then those that are furthest from their line.
+    """
+    metrics = rollout.metrics
+    if len(metrics) + AIR <= room:
+        return metrics, ""
+    calm = sum(quiet(m) for m in metrics)
+    if calm > 1 and len(metrics) - calm < room:
+        return [m for m in metrics if not quiet(m)], f"{calm} more metrics had no case at the canary"
+    if len(metrics) <= room:
+        return metrics, ""
+    chosen = {m.name for m in nearest(rollout)[:max(0, room - 1)]}
+    left = format.plural(len(metrics) - len(chosen), "metric")
+    return [m for m in metrics if m.name in chosen], f"and {left} further from the line"
 
 
 def not_worse(rollout: wire.Rollout, glyphs: Glyphs, width: int) -> Line:

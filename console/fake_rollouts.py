@@ -8,7 +8,7 @@ from typing import Any
 from console import fake_runs
 from engine.api import wire
 
-LINE, ALL, GOOD = round(math.log(800), 2), round(math.log(100), 2), 3.0
+LINE, ALL = round(math.log(1600), 2), round(math.log(100), 2)
 RATES = {"171": 228.0, "169": 120.0, "168": 2.0}   # canary requests a second
 WEIGHTS = (1.0, 5.0, 25.0, 50.0, 99.0)
 
@@ -28,37 +28,54 @@ def metric(name: str, title: str, ln_e: float, canary: tuple[int, int], baseline
 
 
 def metrics(canary: int, baseline: int, *, timeouts: tuple[float, int] = (-0.8, 0), good: float = 0.4,
-            p99: tuple[float, str] = (-0.3, "41 ms")) -> list[wire.RolloutMetric]:
-    """Six metrics on so many requests; `timeouts` is their evidence and how many the canary had."""
+            slow: float = -0.3) -> list[wire.RolloutMetric]:
+    """Ten metrics on so many requests; `timeouts` is their evidence and how many the canary had, `slow`
+    the evidence of the latencies."""
     def share(n: int, part: float) -> tuple[int, int]:
         return n, int(n * part)
 
+    def errors(name: str, ln_e: float, here: int, part: float, **more: Any) -> wire.RolloutMetric:
+        return metric(name, "errors, all" if name == "errors" else name, ln_e, (canary, here),
+                      share(baseline, part), expected=part * 1.02, **more)
+
+    def over(quantile: str, edge: str, ln_e: float, part: float) -> wire.RolloutMetric:
+        words = (f"over {edge}", f"over {edge}")
+        many = part * (1.08 if ln_e < 0 else 3.1)
+        return metric(f"latency {quantile}", f"latency {quantile}", ln_e, share(canary, many),
+                      share(baseline, part), expected=part, values=words)
+
     evidence, count = timeouts
+    whole = evidence / 2 if evidence > 0 else -0.9
     return [
-        metric("errors", "errors: all", evidence / 2 if evidence > 0 else -0.9,
-               (canary, count + int(canary * 0.002)), share(baseline, 0.0041),
-               ln_good=good, good_line=GOOD),
-        metric("errors.timeout", "errors: timeout", evidence, (canary, count), share(baseline, 0.0019)),
-        metric("errors.model_error", "errors: model", -0.4, (canary, 0), share(baseline, 0.0002)),
-        metric("latency.p99", "latency p99", p99[0], share(canary, 0.011 if p99[0] < 0 else 0.034),
-               share(baseline, 0.01), ln_good=good * 1.7, good_line=GOOD, values=("38 ms", p99[1])),
-        metric("quality", "labels: wrong", 0.3, share(canary // 40, 0.21), share(baseline // 40, 0.2)),
-        metric("predictions", "predictions", 1.2, share(canary, 0.5), share(baseline, 0.48),
-               critical=False, line=None)]
+        errors("errors", whole, count + int(canary * 0.002), 0.0041, ln_good=good, good_line=ALL),
+        metric_with_good(over("p95", "48 ms", slow / 2, 0.05), good * 1.7),
+        over("p99", "118 ms", slow, 0.01),
+        errors("errors: timeout", evidence, count, 0.0019),
+        errors("errors: out of memory", -0.2, 0, 0.0),
+        errors("errors: invalid input", -0.5, int(canary * 0.0018), 0.0019),
+        errors("errors: model error", -0.4, 0, 0.0002),
+        errors("errors: unavailable", -0.2, 0, 0.0),
+        metric("quality", "quality", 0.3, share(canary // 40, 0.21), share(baseline // 40, 0.2),
+               expected=0.2),
+        metric("predictions", "predictions", 1.2, share(canary, 0.5), share(baseline, 0.48), critical=False,
+               line=None)]
+
+
+def metric_with_good(one: wire.RolloutMetric, ln_good: float) -> wire.RolloutMetric:
+    one.ln_good, one.good_line = ln_good, ALL
+    return one
 
 
 def steps(reached: int, weight_state: wire.StepState = "done",
           last: wire.StepState = "intent") -> list[wire.RolloutStep]:
     """The plan 1, 5, 25, 50, 99; step number `reached` is in state `last`, what was before it is done."""
-    plan: list[tuple[str, str, float | None]] = [
-        ("begin", "Take note of the weights to go back to", None),
-        ("warm-up", "See that the new version answers", None)]
+    plan: list[tuple[str, str, float | None]] = [("warm-up", "See that the new version answers", None)]
     for weight in WEIGHTS:
         plan.append((f"weight-{weight:g}", f"Give it {weight:g} % of the traffic", weight))
         if weight < 99:
             plan.append((f"watch-{weight:g}", f"Watch it at {weight:g} %", None))
     plan += [("bake", "Watch it with nearly all traffic", None),
-             ("promote", "Make it the champion: all traffic, without a lease", None)]
+             ("promote", "Make it the champion: all traffic, without a lease", 100.0)]
     return [wire.RolloutStep(id, title, "planned" if number > reached else last if number == reached
                              else weight_state if weight is not None else "done", weight)
             for number, (id, title, weight) in enumerate(plan)]
@@ -74,7 +91,7 @@ def rollout(run: str, service: str, state: wire.RunState, at: float, *, version:
         "steps": plan, "step": plan[min(reached, len(plan) - 1)].id, "step_since": at - 720,
         "step_requests": 1840, "ln_e_all": 0.6, "threshold": ALL, "verdict": "undecided",
         "concurrent": True, "watching": True, "bad_limit": 200, "exposed_limit": 20_000,
-        "lease_s": 24.0, "undo": "abort restores champion 100 %, challenger 0 %"}
+        "lease_s": 24.0, "undo": "abort: back to champion 100 %, challenger 0 %"}
     return wire.Rollout(run=run, service=service, procedure=f"rollout-{service}", state=state,
                         **{**fields, **more})
 
@@ -84,51 +101,51 @@ def _waiting(at: float) -> wire.Rollout:
                      approvals_needed=1, roles=["approver"], not_initiator=True, since=at - 240,
                      expires=at + 1560)
     return rollout(
-        "171", "search-rank", "waiting", at, version=12, reached=8, last="waiting", weight=25.0,
-        safe={"champion": 75.0, "challenger": 25.0},
+        "171", "search-rank", "waiting", at, version=12, reached=7, last="waiting", weight=25.0,
         metrics=metrics(8420, 25_260, timeouts=(-0.8, 14), good=1.9), bad=17, exposed=8420,
-        sentence="nothing speaks against it; about 21 min more show that it is not worse",
-        step_requests=0, step_since=at - 240, wait_s=1270.0, gate=gate, gate_step="weight-50",
+        sentence="undecided; nothing speaks against it",
+        step_requests=0, step_since=at - 240, gate=gate, gate_step="weight-50",
         next="1 approver, not mlops3, decides about 50 %",
-        after="50 % of the traffic, then at least 200 requests are watched",
-        undo="abort restores champion 75 %, challenger 25 %")
+        after="watch it at 50 %", diff=[("model.params.depth", "8", "12"), ("model.sha256", "9f3c…", "b1e0…"),
+                                        ("inputs.4.name", "missing", "carrier")],
+        undo="abort: back to champion 100 %, challenger 0 %")
 
 
 def _failing(at: float) -> wire.Rollout:
     return rollout(
-        "170", "flights", "rolled_back", at, version=7, reached=5, last="failed", ago=900.0,
+        "170", "flights", "rolled_back", at, version=7, reached=4, last="failed", ago=900.0,
         ended=at - 14, weight=0.0, metrics=metrics(1840, 34_960, timeouts=(LINE + 0.2, 38),
-                                                   p99=(3.2, "212 ms")),
+                                                   slow=3.2),
         ln_e_all=4.9, verdict="bad", bad=41, exposed=1840, lease_s=None, watching=False,
-        sentence="the canary times out on 38 of 1,840 requests, the champion on 66 of 34,960: about "
-                 "11 times as often",
+        sentence="worse: errors: timeout, 2.1 % of 1,840 against 0.19 % of the old version's; evidence 7.6",
         step_since=at - 734,
-        reason="errors: timeout crossed its line", undo=None)
+        reason="the new version is worse", undo=None)
 
 
 def _running(at: float) -> wire.Rollout:
-    return rollout("169", "recommend", "running", at, version=21, reached=5, weight=5.0,
-                   metrics=metrics(1840, 34_960, timeouts=(3.1, 14), p99=(2.2, "61 ms"), good=0.1),
+    return rollout("169", "recommend", "running", at, version=21, reached=4, weight=5.0,
+                   metrics=metrics(1840, 34_960, timeouts=(3.1, 14), slow=2.2, good=0.1),
                    bad=35, exposed=1840, ln_e_all=1.4, wait_s=2460.0,
-                   sentence="about 9 more timeouts like these would roll it back",
-                   after="25 % of the traffic, without asking anybody")
+                   missing="evidence of 0.1 of 4.6 that it is no worse (errors)",
+                   sentence="undecided; about 9 more errors (timeout) would roll it back",
+                   after="give it 25 % of the traffic")
 
 
 def _paused(at: float) -> wire.Rollout:
-    return rollout("168", "spam", "paused", at, ago=2700.0, version=4, reached=5,
+    return rollout("168", "spam", "running", at, ago=2700.0, version=4, reached=4,
                    weight=5.0, concurrent=False,
                    metrics=metrics(96, 0, good=0.0), bad=0, exposed=96, paused_by="engine", ln_e_all=0.0,
-                   sentence="there is too little traffic to say anything", step_requests=96,
-                   missing="104 of 200 requests are still to come", wait_s=2460.0, bad_limit=None,
-                   after="25 % of the traffic")
+                   sentence="undecided; nothing speaks against it", step_requests=96,
+                   missing="too little traffic: 96 of 200 requests at this weight", wait_s=2460.0,
+                   bad_limit=None, after="give it 25 % of the traffic")
 
 
 def _promoted(at: float) -> wire.Rollout:
     return rollout("167", "pricing", "done", at, version=30, reached=99, ago=9000.0, ended=at - 4100,
-                   weight=100.0, metrics=metrics(211_000, 64_000, timeouts=(-2.1, 388), good=4.2),
+                   weight=100.0, metrics=metrics(211_000, 64_000, timeouts=(-2.1, 388), good=5.2),
                    bad=420, exposed=19_800, verdict="good", lease_s=None, watching=False, step=None,
-                   step_since=None, sentence="every metric that was asked is not worse",
-                   undo="rollback-after-promotion gives version 30 its traffic back")
+                   step_since=None, sentence="no worse than the old version, at α = 0.01",
+                   undo="rollout undo: champion gets all the traffic again")
 
 
 def made(at: float) -> list[wire.Rollout]:
@@ -148,7 +165,6 @@ def run_of(rollout: wire.Rollout) -> wire.RunView:
             one.id, one.title, one.state, effect="none" if one.weight is None else "idempotent",
             command=f"rollout.{named} {rollout.service} challenger{share}",
             gate=rollout.gate if gated else None, preview=preview,
-            undo="restores the weights from before the rollout" if one.id == "begin" else None,
             started=rollout.started if one.state in ("done", "intent") else None,
             ended=rollout.started + 2 if one.state == "done" else None)
 

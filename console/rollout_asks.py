@@ -15,8 +15,25 @@ def versions(rollout: wire.Rollout, arrow: str = "to") -> str:
     return f"{rollout.champion_version or '?'} {arrow} {rollout.challenger_version or '?'}"
 
 
+def said(rollout: wire.Rollout) -> str:
+    """The judge's verdict and why, no word twice."""
+    begins = {"bad": ("worse", "bad"), "good": ("no worse", "good"),
+              "undecided": ("undecided", "not watched")}
+    sentence = rollout.sentence.rstrip(".")
+    return sentence if sentence.startswith(begins[rollout.verdict]) else f"{rollout.verdict}: {sentence}"
+
+
+def difference(rollout: wire.Rollout, most: int) -> str:
+    """How the versions' manifests differ: the first `most` values."""
+    parts = [f"{key} {old} to {new}" for key, old, new in rollout.diff[:most]]
+    left = len(rollout.diff) - len(parts)
+    return "; ".join(parts) + (f"; {left} more, d shows them" if left else "")
+
+
 def weights(given: Mapping[str, float]) -> str:
     """`champion 95 %, challenger 5 %`, the heaviest first."""
+    if not given:
+        return "the weights from before"
     ordered = sorted(given.items(), key=lambda item: -item[1])
     return ", ".join(f"{name} {weight:g} %" for name, weight in ordered)
 
@@ -36,13 +53,15 @@ def live(rollout: wire.Rollout) -> str:
 
 def evidence(rollout: wire.Rollout) -> list[Fact]:
     """The verdict with its reason, the metric that is nearest to its line, what it has cost so far."""
-    facts = [("Verdict", f"{rollout.verdict}: {rollout.sentence}")]
+    facts = [("Verdict", said(rollout))]
     asked = [m for m in rollout.metrics if m.critical and m.line]
     if asked:
         worst = max(asked, key=lambda m: m.ln_e / (m.line or 1.0))
         facts.append(("Evidence", f"{worst.title} is nearest to its line, ln E {worst.ln_e:.1f} of "
                                   f"{worst.line:.1f}; all together {rollout.ln_e_all:.1f} of "
                                   f"{rollout.threshold:.1f}"))
+    if rollout.missing:
+        facts.append(("Missing", rollout.missing))
     if not rollout.concurrent:
         facts.append(("Careful", "not concurrent: no error guarantee"))
     limit = f" of {rollout.exposed_limit:,}" if rollout.exposed_limit else ""
@@ -59,7 +78,8 @@ def gate(rollout: wire.Rollout, run: wire.RunView, step: wire.StepView, now: flo
     """The question a gate of a rollout puts: the run's own, with versions and evidence in front."""
     ask = asks.gate(run, step, now)
     own = [fact for fact in ask.facts if fact[0] not in ("Target", "Undo", "Effect", "Why")]
-    facts = [("Target", target(rollout)), *evidence(rollout), *own,
+    differs = [("Differs", difference(rollout, 3))] if rollout.diff else []
+    facts = [("Target", target(rollout)), *differs, *evidence(rollout), *own,
              *([("Next", rollout.after)] if rollout.after else []), ("Undo", _undo(rollout)),
              *[fact for fact in ask.facts if fact[0] in ("Effect", "Why")]]
     return Ask(ask.title, tuple(facts), ask.choices, ask.run, ask.step, ask.stated, ask.digest, ask.world,

@@ -6,7 +6,7 @@ from rich.cells import cell_len
 
 from console import evidence, format, safety
 from console.glyphs import Glyphs
-from console.rollout_asks import weights
+from console.rollout_asks import difference, said, weights
 from console.run_text import OPEN, guard
 from console.state import State
 from console.widgets.lines import BLANK, Line, Span, line
@@ -18,13 +18,24 @@ ROLES = {"running": "now", "waiting": "ask", "paused": "warn", "done": "ok", "fa
          "rolled_back": "bad", "aborted": "warn"}
 VERDICTS = {"bad": "bad", "good": "ok", "undecided": "text"}
 LEAST_ROWS = 3
+WITHIN = 0.05      # percent between what was asked and what the router says
 PLOT = 9          # lines from which a plot of the nearest metrics is worth its place
 
 
-def state_of(rollout: wire.Rollout, glyphs: Glyphs) -> tuple[str, str, str]:
-    """Glyph, word and role of a rollout's state; a bad verdict shows before the run has ended."""
-    if rollout.ended is None and rollout.verdict == "bad":
+def going_back(rollout: wire.Rollout, state: State) -> bool:
+    """Whether it is on its way back: the verdict says so, or the fleet does, as after an abort."""
+    if rollout.ended is not None:
+        return False
+    row = next((s.rollout for s in state.services if (s.rollout or {}).get("run") == rollout.run), None)
+    return rollout.verdict == "bad" or (row or {}).get("state") == "rolling_back"
+
+
+def state_of(rollout: wire.Rollout, glyphs: Glyphs, *, back: bool = False) -> tuple[str, str, str]:
+    """Glyph, word and role of a rollout's state; that it goes `back` shows before the run has ended."""
+    if back:
         return glyphs.runs["rolled_back"], "rolling back", "bad"
+    if rollout.ended is None and rollout.paused_by and rollout.gate is None:
+        return glyphs.runs["paused"], "paused", "warn"
     return (glyphs.runs[rollout.state], WORDS.get(rollout.state, rollout.state), ROLES[rollout.state])
 
 
@@ -37,16 +48,17 @@ def share(weight: float | None) -> str:
     return "? %" if weight is None else f"{weight:g} %"
 
 
-def status(rollout: wire.Rollout, glyphs: Glyphs, now: float, width: int, *, fresh: bool = True) -> Line:
+def status(rollout: wire.Rollout, glyphs: Glyphs, now: float, width: int, *, fresh: bool = True,
+           back: bool = False) -> Line:
     """State, live weight and step on the left; on the right whether it is watched, and the lease.
 
     Of what is not `fresh` nobody knows whether it is watched now.
     """
-    mark, word, role = state_of(rollout, glyphs)
+    mark, word, role = state_of(rollout, glyphs, back=back)
     at = number(rollout)
     step = f", step {at} of {len(rollout.steps)}" if at and rollout.ended is None else ""
-    live = "the router does not say what the canary gets" if rollout.weight is None else \
-        f"canary gets {share(rollout.weight)}"
+    live = f"canary gets {share(rollout.weight)}" if rollout.weight is not None else "" \
+        if rollout.ended is not None else "the router does not say what the canary gets"
     left: list[Span] = [(f" {mark} {word}", role), (f"   {live}{step}", "strong")]
     if rollout.ended is not None:
         right: list[Span] = [(f"ended {format.stamp(rollout.ended, now)}, "
@@ -69,38 +81,43 @@ def _reached(rollout: wire.Rollout, plan: list[wire.RolloutStep]) -> int:
     return max((n for n, s in enumerate(plan) if s.state in tried), default=-1)
 
 
-def path(rollout: wire.Rollout, glyphs: Glyphs, width: int) -> Line:
-    """The weights of the plan, each with its mark; the live one says so, and what waits for a person."""
+def path(rollout: wire.Rollout, glyphs: Glyphs, width: int, *, back: bool = False) -> Line:
+    """The weights of the plan, each with its mark; the live one says so, and what waits for a person.
+
+    The last step sets the last weight for good: that is the promotion.
+    """
     plan = [s for s in rollout.steps if s.weight is not None]
     at = _reached(rollout, plan)
     stopped = rollout.ended is not None and rollout.state != "done"
     stops: list[list[Span]] = []
     for n, step in enumerate(plan):
-        text = f"{step.weight:g}"
+        done = step.state == "done"
+        text = ("promoted" if done else "promote") if step.id.startswith("promote") else f"{step.weight:g}"
         if n == at and stopped:
             stops.append([(f"{glyphs.steps['failed']} {text} stopped here", "bad")])
+        elif n == at and back:
+            stops.append([(f"{glyphs.steps['undone']} {text} going back", "bad")])
         elif n == at and rollout.ended is None:
-            stops.append(_live(rollout, step, glyphs))
+            stops.append([_live(rollout, step, text, glyphs)])
         elif n <= at:
             stops.append([(f"{glyphs.steps['done']} {text}", "text")])
         elif step.id == rollout.gate_step:
             stops.append([(f"{glyphs.wait} {text} waits", "ask")])
         else:
             stops.append([(f"{glyphs.dot} {text}", "dim")])
-    last = rollout.steps[-1].state if rollout.steps else "planned"
-    promoted = rollout.state == "done" or last == "done"
-    stops.append([(f"{glyphs.steps['done'] if promoted else glyphs.dot} promoted",
-                   "ok" if promoted else "dim")])
-    return _joined(stops, max(0, at), glyphs, width)
+    return _joined(stops, max(0, at), glyphs, width) if stops else BLANK
 
 
-def _live(rollout: wire.Rollout, step: wire.RolloutStep, glyphs: Glyphs) -> list[Span]:
-    here = f"{glyphs.here} {step.weight:g}"
+def _live(rollout: wire.Rollout, step: wire.RolloutStep, text: str, glyphs: Glyphs) -> Span:
+    """The weight that was set last: live, or what the router says instead."""
+    here = f"{glyphs.here} {text}"
     if rollout.weight is None:
-        return [(f"{here} router: no answer", "warn")]
-    if abs(rollout.weight - (step.weight or 0.0)) > 0.05:
-        return [(f"{here} router: {rollout.weight:g} %", "warn")]
-    return [(f"{here} % live", "now")]
+        return f"{here} router: no answer", "warn"
+    if abs(rollout.weight - (step.weight or 0.0)) <= WITHIN:
+        return f"{here} % live" if text[0].isdigit() else f"{here} live", "now"
+    if step.state == "intent":
+        return f"{here} being set, {rollout.weight:g} % live", "now"
+    return f"{here} router: {rollout.weight:g} %", "warn"
 
 
 def _joined(stops: list[list[Span]], at: int, glyphs: Glyphs, width: int) -> Line:
@@ -148,11 +165,11 @@ def facts(rollout: wire.Rollout, glyphs: Glyphs, now: float, width: int, longest
     """Verdict, what is missing, and the gate, each in at most `longest` lines."""
     found: list[tuple[str, str, str]] = []
     mark = {"bad": f"{glyphs.steps['failed']} ", "good": f"{glyphs.steps['done']} "}.get(rollout.verdict, "")
-    found.append(("Verdict", f"{mark}{rollout.verdict}: {rollout.sentence}", VERDICTS[rollout.verdict]))
+    found.append(("Verdict", f"{mark}{said(rollout)}", VERDICTS[rollout.verdict]))
     if rollout.missing and rollout.ended is None:
         long = f"; about {format.duration(rollout.wait_s)} at this rate" if rollout.wait_s is not None else \
             "; how long that takes is not known"
-        found.append(("Missing", rollout.missing + long, "warn"))
+        found.append(("Missing", rollout.missing + long, "warn" if rollout.paused_by else "text"))
     if rollout.gate is not None and rollout.ended is None:
         found.append(("Gate", gate_text(rollout, rollout.gate, now), "ask"))
     if not rollout.concurrent:
@@ -164,7 +181,8 @@ def more_facts(rollout: wire.Rollout, width: int) -> list[Line]:
     """What happens next and how it is undone: shown where there is room."""
     goes_on = rollout.ended is None and rollout.verdict != "bad"
     found = [(label, text, "text") for label, text in (
-        ("Next", rollout.after if goes_on else None), ("Undo", rollout.undo)) if text]
+        ("Next", rollout.after if goes_on else None), ("Undo", rollout.undo),
+        ("Differs", difference(rollout, 2))) if text]
     return _labelled(found, width, 2)
 
 
@@ -208,7 +226,7 @@ def next_action(rollout: wire.Rollout | None, state: State, old: str | None = No
     if state.stale or old:
         age = f"What is shown is {format.age(state.age)} old." if state.stale else old
         return f"{age} Nothing is approved or promoted on it; abort still works (x, then y).", "warn"
-    if rollout.verdict == "bad":
+    if going_back(rollout, state):
         return f"It is rolling back to {weights(rollout.safe)}. Nothing to do but to watch it.", "bad"
     if not rollout.watching:
         lease = f" in {format.age(rollout.lease_s)}" if rollout.lease_s is not None else " after its lease"
@@ -217,9 +235,11 @@ def next_action(rollout: wire.Rollout | None, state: State, old: str | None = No
     if rollout.gate is not None:
         return _gate(rollout, rollout.gate, state)
     if rollout.state == "paused":
-        by = "by the engine, which goes on by itself once the evidence is there" \
-            if rollout.paused_by == "engine" else f"by {rollout.paused_by}" if rollout.paused_by else ""
-        return guard(f"Paused {by}".rstrip() + ". p resumes it, x aborts.", "resume", state)
+        by = f" by {rollout.paused_by}" if rollout.paused_by not in (None, "engine") else ""
+        return guard(f"Paused{by}. p resumes it, x aborts.", "resume", state)
+    if rollout.paused_by == "engine":
+        return ("The engine holds it, for the evidence is missing. It goes on by itself once that is there; "
+                "x aborts."), "warn"
     if rollout.next:
         return format.sentence(rollout.next), "ask"
     after = f" Next: {rollout.after}." if rollout.after else ""
@@ -242,16 +262,35 @@ def _gate(rollout: wire.Rollout, gate: wire.Gate, state: State) -> tuple[str, st
 
 
 def _ended(rollout: wire.Rollout) -> tuple[str, str]:
-    reason = f": {rollout.reason.rstrip('.')}" if rollout.reason else ""
+    told = rollout.reason and rollout.reason.rstrip(".") not in rollout.sentence
+    reason = f": {rollout.reason.rstrip('.')}" if told and rollout.reason else ""
+    champion = f"{rollout.champion} {rollout.champion_version or ''}".strip()
     if rollout.state == "done":
-        return (f"Promoted: {rollout.challenger} {rollout.challenger_version or ''} has all traffic. "
-                f"u starts the way back to {rollout.champion} {rollout.champion_version or ''}."), "text"
+        return (f"Promoted: {rollout.challenger} {rollout.challenger_version or ''}".rstrip()
+                + f" has all traffic. u starts the way back to {champion}."), "text"
     words = {"rolled_back": "Rolled back", "failed": "Failed", "aborted": "Aborted"}[rollout.state]
-    now = "the router does not say what it gets" if rollout.weight is None else \
-        f"the canary gets {share(rollout.weight)}"
-    return f"{words}{reason}; {now}. R tries again, enter shows its steps.", \
-        "bad" if rollout.weight is None or rollout.weight > max(
-            0.0, rollout.safe.get(rollout.challenger, 0.0)) else "text"
+    left = rollout.weight is not None and rollout.weight > rollout.safe.get(rollout.challenger, 0.0) + WITHIN
+    now = "" if rollout.weight is None else f"; the canary gets {share(rollout.weight)}"
+    return f"{words}{reason}{now}. R tries again, enter shows its steps.", "bad" if left else "text"
+
+
+def differences(rollout: wire.Rollout, width: int, room: int, page: int) -> tuple[list[Line], int]:
+    """How the versions' manifests differ, a page of `room` lines of it; and how many pages there are."""
+    if not rollout.diff:
+        return [line((" The manifests of both versions say the same, or there are none.", "dim"))], 1
+    key = min(max(len(k) for k, _, _ in rollout.diff), width // 3)
+    half = (width - key - 8) // 2
+    old, new = (f"{name} {version or ''}" for name, version in (
+        (rollout.champion, rollout.champion_version), (rollout.challenger, rollout.challenger_version)))
+    head = f" {format.left('MANIFEST', key)}  {format.left(old.upper(), half)}  {new.upper()}"
+    lines = [line((head, "head"))]
+    each = max(1, room - 1)
+    pages = -(-len(rollout.diff) // each)
+    page = max(0, min(page, pages - 1))
+    for name, before, after in rollout.diff[page * each:(page + 1) * each]:
+        lines.append(line((f" {format.left(name, key)}  ", "text"), (f"{format.left(before, half)}  ", "dim"),
+                          (format.clip(after, half), "strong")))
+    return lines, pages
 
 
 def screen(rollout: wire.Rollout, state: State, glyphs: Glyphs, width: int, height: int,
@@ -261,7 +300,9 @@ def screen(rollout: wire.Rollout, state: State, glyphs: Glyphs, width: int, heig
     text, role = next_action(rollout, state, old)
     action = [line((f" {row}", role)) for row in format.wrap(text, width - 2)]
     fresh = not state.stale and old is None
-    top = [status(rollout, glyphs, now, width, fresh=fresh), path(rollout, glyphs, width),
+    back = going_back(rollout, state)
+    top = [status(rollout, glyphs, now, width, fresh=fresh, back=back),
+           path(rollout, glyphs, width, back=back),
            step_line(rollout, now, width)]
     middle = [evidence.not_worse(rollout, glyphs, width), evidence.budget(rollout, glyphs, width)]
     told = facts(rollout, glyphs, now, width, 3)
@@ -271,12 +312,12 @@ def screen(rollout: wire.Rollout, state: State, glyphs: Glyphs, width: int, heig
     if fixed + len(told) + LEAST_ROWS > height:
         top = top[:2]
     room = max(1, height - len(top) - 2 - len(middle) - len(told) - len(action))
-    shown = evidence.kept(rollout, room if room >= len(rollout.metrics) else room - 1)
-    rows = [evidence.head(width), *(evidence.row(m, width, glyphs) for m in shown)]
-    if hidden := len(rollout.metrics) - len(shown):
-        rows.append(line((f"   and {format.plural(hidden, 'metric')} further from the line; e shows all",
-                          "dim")))
-    rows.append(evidence.together(rollout, width, glyphs))
+    metrics, hidden = evidence.kept(rollout, room)
+    rows = [evidence.head(width), *(evidence.row(m, width, glyphs) for m in metrics)]
+    if hidden:
+        rows.append(line((f"   {hidden}; e shows all", "dim")))
+    if rollout.threshold:
+        rows.append(evidence.together(rollout, width, glyphs))
     return _spread(rollout, [top, rows, middle, told], more_facts(rollout, width), action, width, height,
                    glyphs)
 

@@ -45,7 +45,7 @@ def rolls(rollout: dict[str, Any] | None) -> tuple[str, str, str]:
         return "", "", "dim"
     share = rollout.get("weight")
     weight = f"{share:g}%" if isinstance(share, int | float) else "?%"
-    if rollout.get("verdict") == "bad":
+    if rollout.get("verdict") == "bad" or rollout.get("state") == "rolling_back":
         return "", "rolling back", "bad"
     if rollout.get("waits"):
         return weight, "wait", "ask"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from textual.widget import Widget
 
@@ -47,7 +47,7 @@ class RolloutScreen(View):
         self.rollout: wire.Rollout | None = None
         self.problem: str | None = None
         self.missing = False
-        self.showing_evidence = False
+        self.showing: Literal["numbers", "evidence", "diff"] = "numbers"
         self.page = 0
         self.heard: float | None = None
         self._seen: wire.Snapshot | None = None
@@ -134,33 +134,40 @@ class RolloutScreen(View):
             text = self.problem or deck.state.link.reason or "Reading the rollout."
             panel.show([line((f" {row}", "warn" if self.problem else "dim"))
                         for row in format.wrap(text, width - 2)])
-        elif self.showing_evidence:
-            panel.show(self._pictures(self.rollout, width, height))
+        elif self.showing != "numbers":
+            panel.show(self._whole(self.rollout, width, height))
         else:
             panel.show(rollout_text.screen(self.rollout, deck.state, deck.glyphs, width, height, self.old()))
 
-    def _grid(self, height: int) -> tuple[int, int]:
-        """Columns and rows of plots that fit."""
-        return (3 if self.size.width >= evidence.WIDE else 2), max(1, height // PICTURE)
-
-    def _pictures(self, one: wire.Rollout, width: int, height: int) -> list[Line]:
-        deck = self.deck
-        text, role = rollout_text.next_action(one, deck.state, self.old())
+    def _whole(self, one: wire.Rollout, width: int, height: int) -> list[Line]:
+        """The plots, or the difference of the manifests, with the next action below all the same."""
+        deck, state = self.deck, self.deck.state
+        text, role = rollout_text.next_action(one, state, self.old())
         action = [line((f" {row}", role)) for row in format.wrap(text, width - 2)]
         room = height - len(action) - 3
-        columns, rows = self._grid(room)
-        each = columns * rows
-        pages = max(1, -(-len(one.metrics) // each))
+        if self.showing == "evidence":
+            title = "ln E of each metric over time; at the dotted line it is rolled back"
+            body, pages = self._pictures(one, width, room)
+        else:
+            title = f"How the manifests of {rollout_asks.versions(one)} differ"
+            body, pages = rollout_text.differences(one, width, room, self.page)
         self.page = max(0, min(self.page, pages - 1))
-        shown = one.metrics[self.page * each:(self.page + 1) * each]
         more = f"  {self.page + 1}/{pages} PgDn" if pages > 1 else ""
-        head = line((" ln E of each metric over time; at the dotted line it is rolled back", "head"),
-                    (more, "ask"))
-        fresh = not deck.state.stale and self.old() is None
-        lines = [rollout_text.status(one, deck.glyphs, deck.state.now, width, fresh=fresh), head,
-                 *evidence.pictures(shown, one, width, room, columns, deck.glyphs)]
+        status = rollout_text.status(one, deck.glyphs, state.now, width,
+                                     back=rollout_text.going_back(one, state),
+                                     fresh=not state.stale and self.old() is None)
+        lines = [status, line((f" {title}", "head"), (more, "ask")), *body]
         lines += [()] * (height - len(lines) - len(action) - 1)
         return [*lines, line((deck.glyphs.rule * width, "dim")), *action]
+
+    def _pictures(self, one: wire.Rollout, width: int, room: int) -> tuple[list[Line], int]:
+        """A page of plots, and how many pages there are."""
+        columns = 3 if width >= evidence.WIDE else 2
+        each = columns * max(1, room // PICTURE)
+        pages = max(1, -(-len(one.metrics) // each))
+        page = max(0, min(self.page, pages - 1))
+        shown = one.metrics[page * each:(page + 1) * each]
+        return evidence.pictures(shown, one, width, room, columns, self.deck.glyphs), pages
 
     def hints(self) -> list[tuple[str, str]]:
         """Only what would do something now."""
@@ -170,16 +177,17 @@ class RolloutScreen(View):
             return [pair for pair in super().hints() if pair[0] in ("a", ":", "?", *("x" * open_))]
         running = one.state in OPEN
         acts = running and not self.deck.state.stale and self.old() is None
-        on = acts and one.watching and one.weight is not None and one.verdict != "bad"
+        acts = acts and not rollout_text.going_back(one, self.deck.state)
+        on = acts and one.watching and one.weight is not None
         watch = on and one.state == "running"
         gate = one.gate.kind if one.gate is not None else None
-        acts = acts and one.verdict != "bad"
         words = {"A": "" if gate is None or not on else "approve" if gate == "approval" else "answer",
                  "p": "" if not acts else "resume" if one.state == "paused" else "pause",
                  "P": "skip watching" if watch else "", "F": "skip all" if watch else "",
                  "x": "abort" if running else "", "u": "way back" if one.state == "done" else "",
                  "R": "try again" if not running and one.state != "done" else "",
-                 "e": "numbers" if self.showing_evidence else "evidence"}
+                 "e": "numbers" if self.showing == "evidence" else "evidence",
+                 "d": "numbers" if self.showing == "diff" else "diff" if one.diff else ""}
         own = [(c.show, words.get(c.show, c.hint)) for c in commands.own(self.place) if c.hint]
         everywhere = [pair for pair in super().hints() if pair[0] not in words and pair not in own]
         return [pair for pair in [*own, *everywhere] if pair[1]]
@@ -235,7 +243,13 @@ class RolloutScreen(View):
             self.deck.say("This rollout has ended; there is nothing to abort.", passing=True)
 
     def action_evidence(self) -> None:
-        self.showing_evidence, self.page = not self.showing_evidence, 0
+        self._show("evidence")
+
+    def action_diff(self) -> None:
+        self._show("diff")
+
+    def _show(self, what: Literal["evidence", "diff"]) -> None:
+        self.showing, self.page = "numbers" if self.showing == what else what, 0
         self.renew()
 
     def action_page_down(self) -> None:

@@ -51,17 +51,19 @@ def waits(rollout: wire.Rollout) -> tuple[str, str]:
     return (rollout.missing, "warn") if rollout.missing else ("", "dim")
 
 
-def row(rollout: wire.Rollout, glyphs: Glyphs, now: float) -> Row:
-    mark, word, role = rollout_text.state_of(rollout, glyphs)
+def row(rollout: wire.Rollout, glyphs: Glyphs, now: float, *, back: bool = False) -> Row:
+    mark, word, role = rollout_text.state_of(rollout, glyphs, back=back)
     plain = "dim" if rollout.ended is not None else "text"
     at = rollout_text.number(rollout)
     step = f"{at}/{len(rollout.steps)}" if at and rollout.ended is None else format.UNKNOWN
     verdict = {"bad": f"{glyphs.steps['failed']} bad", "good": f"{glyphs.steps['done']} good"}
+    weight = format.UNKNOWN if rollout.weight is None and rollout.ended is not None else \
+        rollout_text.share(rollout.weight)
     since = rollout.ended if rollout.ended is not None else rollout.started
     return Row(rollout.run, (mark, role), {
         "service": (rollout.service, plain),
         "version": (rollout_asks.versions(rollout, glyphs.arrow), plain), "state": (word, role),
-        "weight": (rollout_text.share(rollout.weight), plain), "step": (step, plain),
+        "weight": (weight, plain), "step": (step, plain),
         "verdict": (verdict.get(rollout.verdict, rollout.verdict),
                     rollout_text.VERDICTS[rollout.verdict] if rollout.ended is None else "dim"),
         "since": (format.age(max(0.0, now - since)), plain), "waits": waits(rollout),
@@ -98,7 +100,8 @@ class RolloutsView(View):
         if self.found is not None:  # else the selection that was kept here would be lost
             self.table().empty = "no rollouts"
             self.table().set_rows([
-                row(r, deck.glyphs, deck.state.now) for r in rollouts
+                row(r, deck.glyphs, deck.state.now, back=rollout_text.going_back(r, deck.state))
+                for r in rollouts
                 if matches(self.filter, r.run, r.service, r.state, r.verdict, r.by, r.next)])
         detail, lines = self.query_one("#detail", Lines), self._detail(rollouts)
         detail.styles.height = len(lines)

@@ -92,9 +92,9 @@ def rollout(run: str, change: Callable[[wire.Rollout], None] | None = None) -> C
 
 def _crossing(one: wire.Rollout) -> None:
     """The moment between the verdict and the rollback."""
-    one.verdict, one.sentence = "bad", "the canary times out about 11 times as often as the champion"
-    metric = one.metrics[1]
-    metric.ln_e, metric.history = 6.9, [*metric.history[1:], 6.9]
+    one.verdict, one.sentence = "bad", "worse: errors: timeout, 0.76 % of 1,840 against 0.19 %; evidence 7.5"
+    metric = one.metrics[3]
+    metric.ln_e, metric.history = 7.5, [*metric.history[1:], 7.5]
 
 
 def _unwatched(one: wire.Rollout) -> None:
@@ -136,6 +136,7 @@ SCENES = (
     Scene("rollout-paused", typed(":rollout spam\r"), write=True, prepare=_rolling, picture=False),
     Scene("rollout-done", typed(":rollout pricing\r"), prepare=_rolling, picture=False),
     Scene("rollout-evidence", typed(":rollout flights\re"), prepare=_rolling),
+    Scene("rollout-diff", typed(":rollout search-rank\rd"), prepare=_rolling, picture=False),
     Scene("rollout-approve", typed(":rollout search-rank\rA"), write=True, prepare=_rolling),
     Scene("rollout-promote-full", typed(":rollout recommend\rF"), write=True, prepare=_rolling),
     Scene("rollout-abort", typed(":rollout recommend\rx"), prepare=_rolling, picture=False),

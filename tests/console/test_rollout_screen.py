@@ -64,7 +64,7 @@ async def test_an_approval_of_a_rollout_opens_on_its_evidence() -> None:
 
 
 @pytest.mark.parametrize(("name", "keys", "verb", "step"), [
-    ("169", ("p", "y"), "pause", None), ("168", ("p", "y"), "resume", None),
+    ("169", ("p", "y"), "pause", None), ("168", ("p", "y"), "pause", None),
     ("169", ("P", "y"), "promote", "watch-5"),
     ("169", ("F", *typed("recommend"), "enter"), "promote-full", None),
     ("171", ("A", "r", *typed("not now"), "enter"), "reject", "weight-50")])
@@ -74,6 +74,16 @@ async def test_each_verb_reaches_the_engine(
         await do(app, pilot, *keys)
         (run, did, act), = source_of(app).acts
         assert (run, did, act.step) == (name, verb, step)
+
+
+async def test_what_a_person_has_paused_p_resumes() -> None:
+    def paused(one: wire.Rollout) -> None:
+        one.state, one.paused_by = "paused", "a person"
+
+    async with opened(at("169", change=paused), (80, 24)) as (app, pilot):
+        assert "Paused by a person. p resumes it" in picture(app)
+        await do(app, pilot, "p", "y")
+        assert [v for _, v, _ in source_of(app).acts] == ["resume"]
 
 
 async def test_promoting_without_watching_wants_the_name_of_the_service() -> None:
@@ -118,7 +128,7 @@ def _weight(one: wire.Rollout) -> None:
 
 
 def _verdict(one: wire.Rollout) -> None:
-    one.verdict, one.sentence = "bad", "errors crossed their line"
+    one.verdict, one.sentence = "bad", "worse: errors"
 
 
 def _step(one: wire.Rollout) -> None:
@@ -135,7 +145,7 @@ def _router(one: wire.Rollout) -> None:
 
 @pytest.mark.parametrize(("name", "keys"), [("169", ("P",)), ("171", ("A",))])
 @pytest.mark.parametrize(("change", "says"), [
-    (_weight, "gets 10 % now"), (_verdict, "is now bad: errors crossed their line"),
+    (_weight, "gets 10 % now"), (_verdict, "is now bad: worse: errors"),
     (_step, "is now at weight-25"), (_blind, "Nobody watches this rollout"),
     (_router, "gets an unknown share now")])
 async def test_what_has_moved_under_the_dialog_refuses_the_act(
@@ -326,9 +336,9 @@ async def test_the_list_opens_the_selected_rollout_and_comes_back_to_it() -> Non
 async def test_evidence_over_time_turns_pages_and_goes_back_to_the_numbers() -> None:
     async with opened(at("170"), (80, 24)) as (app, pilot):
         await do(app, pilot, "e")
-        assert "1/2 PgDn" in picture(app) and "predictions" not in picture(app)
-        await do(app, pilot, "pagedown", "pagedown")
-        assert "2/2 PgDn" in picture(app) and "predictions" in picture(app)
+        assert "1/3 PgDn" in picture(app) and "predictions" not in picture(app)
+        await do(app, pilot, "pagedown", "pagedown", "pagedown")
+        assert "3/3 PgDn" in picture(app) and "predictions" in picture(app)
         await do(app, pilot, "e")
         assert "IS IT WORSE?" in picture(app)
 
@@ -344,9 +354,42 @@ async def test_a_long_message_takes_no_room_from_the_next_action(size: tuple[int
 
 @pytest.mark.parametrize(("service", "says"), [
     ("spam", "spam: its rollout is paused o shows why"),
-    ("recommend", "recommend is well; the canary gets 5%, step 6/13 of its rollout o shows it"),
+    ("recommend", "recommend is well; the canary gets 5%, step 5/12 of its rollout o shows it"),
     ("search-rank", "search-rank: run 182 waits")])
 async def test_the_fleet_says_what_the_selected_rollout_does(service: str, says: str) -> None:
-    scene = Scene("fleet", typed(f"/{service}\r"), prepare=rollout("171"))
+    def paused(source: FakeSource) -> None:
+        source.world.roll_out()
+        for one in source.world._services:
+            if one.name == "spam" and one.rollout:
+                one.rollout["state"] = "paused"
+
+    scene = Scene("fleet", typed(f"/{service}\r"), prepare=paused)
     async with opened(scene, (80, 24)) as (app, _pilot):
         assert says in picture(app)
+
+
+async def test_d_shows_how_the_versions_differ_and_the_gate_names_it() -> None:
+    async with opened(at("171"), (80, 24)) as (app, pilot):
+        await do(app, pilot, "d")
+        assert "How the manifests of 12 to 13 differ" in picture(app)
+        assert "model.params.depth 8 12" in picture(app) and "Press A" in picture(app)
+        await do(app, pilot, "d", "A")
+        assert "Differs model.params.depth 8 to 12; model.sha256 9f3c… to b1e0…;" in picture(app)
+
+
+async def test_that_it_goes_back_is_said_while_the_run_still_stands() -> None:
+    def aborted(source: FakeSource) -> None:
+        source.world.roll_out()
+        for service in source.world._services:
+            if service.name == "recommend" and service.rollout:
+                service.rollout["state"] = "rolling_back"
+
+    scene = Scene("rollout", typed(":rollout recommend\r"), write=True, prepare=aborted)
+    async with opened(scene, (80, 24)) as (app, pilot):
+        assert "↶ rolling back" in picture(app) and "↶ 5 going back" in picture(app)
+        assert "It is rolling back to champion 100 %, challenger 0 %." in picture(app)
+        assert "p pause" not in picture(app)
+        await do(app, pilot, *typed(":rollouts\r"))
+        assert "↶recommend 21 ▸ 22 rolling back" in picture(app)
+        await do(app, pilot, *typed(":fleet\r"))
+        assert "rolling back" in picture(app)

@@ -71,7 +71,7 @@ def test_however_many_metrics_there_are_the_screen_fits_and_shows_the_worst(
     lines = rollout_text.screen(one, state(), UNICODE, width, height)
     assert len(lines) == height
     assert rollout_text.next_action(one, state())[0] in flat(lines)
-    assert f"errors: kind {count // 2} " in text(lines)
+    assert f"{'errors' if width >= evidence.WIDE else 'err'}: kind {count // 2} " in text(lines)
 
 
 @given(st.lists(st.floats(0.1, 100), min_size=1, max_size=50, unique=True), st.integers(0, 49))
@@ -100,7 +100,7 @@ def test_a_bar_grows_with_its_evidence_and_is_full_only_at_the_line() -> None:
 
 def test_without_colour_a_crossed_a_near_and_a_shown_metric_differ() -> None:
     row = {name: "".join(t for t, _ in evidence.row(m, 80, ASCII)) for name, m in {
-        "crossed": fake_rollouts.metric("e", "errors", 7.0, (10, 1), (10, 1)),
+        "crossed": fake_rollouts.metric("e", "errors", 8.0, (10, 1), (10, 1)),
         "near": fake_rollouts.metric("e", "errors", 6.0, (10, 1), (10, 1)),
         "far": fake_rollouts.metric("e", "errors", 1.0, (10, 1), (10, 1)),
         "shown": fake_rollouts.metric("e", "errors", 7.0, (10, 1), (10, 1), critical=False)}.items()}
@@ -110,10 +110,25 @@ def test_without_colour_a_crossed_a_near_and_a_shown_metric_differ() -> None:
 
 def test_counts_and_shares_stand_on_both_sides_and_values_where_there_are_any() -> None:
     drawn = shown(made("170"))
-    assert "66/35k 0.19%" in drawn and "38/1840 2.07%" in drawn
-    assert "38 ms" in drawn and "212 ms" in drawn
+    assert "66/35k  0.19%   38/1840 2.07%" in drawn and "p99 over 118 ms" in drawn
     wide = shown(made("170"), 160, 46)
-    assert "66 of 34,960 = 0.19 %" in wide and "212 ms  62 of 1,840" in wide and "0.4 of 3.0" in wide
+    assert "66 of 34,960 = 0.19 %   0.19 %      38 of 1,840 = 2.07 %" in wide
+    assert "latency p99 over 118 ms" in wide and "0.4 of 4.6" in wide
+    own = fake_rollouts.metric("p99", "latency p99", 1.0, (100, 3), (900, 9), values=("38 ms", "212 ms"))
+    assert "38 ms" in shown(made("169", metrics=[own])) and "212 ms" in shown(made("169", metrics=[own]))
+
+
+def test_what_is_expected_stands_beside_what_the_canary_had_or_else_the_champion_s_share() -> None:
+    metric = fake_rollouts.metric("e", "errors, all", 1.0, (100, 3), (900, 9), expected=0.0125)
+    assert evidence.sides(metric, wide=False) == ("9/900", "1.25%", "3/100 3.00%")
+    assert evidence.sides(msgspec.structs.replace(metric, expected=None), wide=False)[1] == "1.00%"
+
+
+def test_where_it_gets_tight_the_metrics_without_a_case_give_way_first() -> None:
+    drawn = shown(made("171"))
+    assert "3 more metrics had no case at the canary; e shows all" in drawn
+    assert "out of memory" not in drawn and "err: timeout" in drawn
+    assert "out of memory" in shown(made("171"), 160, 46)
 
 
 def test_no_baseline_is_said_and_no_error_guarantee_claimed() -> None:
@@ -123,7 +138,8 @@ def test_no_baseline_is_said_and_no_error_guarantee_claimed() -> None:
 
 
 def test_what_is_missing_is_said_with_how_long_it_takes() -> None:
-    assert "104 of 200 requests are still to come; about 41 min at this rate" in flat_of("168")
+    assert ("too little traffic: 96 of 200 requests at this weight; about 41 min at this rate"
+            in flat_of("168"))
     assert "how long that takes is not known" in " ".join(
         shown(made("168", wait_s=None)).split())
 
@@ -144,7 +160,8 @@ def test_the_gate_says_who_is_wanted_since_when_and_until_when() -> None:
 
 
 def test_that_it_is_not_worse_is_told_by_the_metric_that_is_furthest_back() -> None:
-    assert "NOT WORSE │████████░░░░│ 63 %, about 21 min more: errors: all 1.9 of 3.0" in flat_of("171")
+    assert "NOT WORSE │█████░░░░░░░│ 41 %: errors, all 1.9 of 4.6" in flat_of("171")
+    assert "41 %, about 21 min more: errors, all" in " ".join(shown(made("171", wait_s=1270.0)).split())
     assert "✔ shown for 2 metrics of 2" in flat_of("167")
     unasked = made("169", metrics=[fake_rollouts.metric("e", "errors", 0.0, (10, 1), (10, 1))])
     assert "does not ask for evidence" in shown(unasked)
@@ -152,11 +169,17 @@ def test_that_it_is_not_worse_is_told_by_the_metric_that_is_furthest_back() -> N
 
 @pytest.mark.parametrize(("changes", "says"), [
     ({"watching": False, "lease_s": 12.0}, "Nobody watches it"),
-    ({"verdict": "bad"}, "It is rolling back to champion 75 %, challenger 25 %."),
+    ({"verdict": "bad"}, "It is rolling back to champion 100 %, challenger 0 %."),
     ({"state": "paused", "gate": None, "paused_by": "oncall2"}, "Paused by oncall2. p resumes it"),
+    ({"state": "running", "gate": None, "paused_by": "engine"}, "The engine holds it"),
+    ({"verdict": "bad", "safe": {}}, "It is rolling back to the weights from before."),
+    ({"state": "rolled_back", "ended": START, "weight": None, "reason": "worse"},
+     "Rolled back: worse. R tries again"),
     ({"state": "running", "gate": None, "next": None}, "Nothing to do now; it goes on by itself."),
     ({"state": "aborted", "ended": START, "reason": "oncall1 aborted it"}, "Aborted: oncall1 aborted it"),
-    ({"weight": None}, "the router does not say what the canary gets")])
+    ({"weight": None}, "the router does not say what the canary gets"),
+    ({"champion": "", "champion_version": None, "metrics": [], "threshold": 0.0, "gate": None, "step": None,
+      "state": "running", "next": None}, "Nothing to do now")])
 def test_each_state_says_what_a_person_must_do(changes: dict[str, Any], says: str) -> None:
     assert says in " ".join(shown(made("171", **changes)).split())
 
@@ -167,6 +190,23 @@ def test_an_approval_that_does_not_count_is_not_asked_for() -> None:
     now.snapshot.waiting = [msgspec.structs.replace(w, may=False) for w in now.snapshot.waiting]
     action, _ = rollout_text.next_action(made("171"), now)
     assert "Yours does not count; it wants approver, not mlops3." in action and "Press A" not in action
+
+
+@pytest.mark.parametrize(("verdict", "sentence", "shows"), [
+    ("undecided", "undecided; nothing speaks against it", "Verdict undecided; nothing"),
+    ("undecided", "too early", "Verdict undecided: too early"),
+    ("bad", "worse: errors", "Verdict ✘ worse: errors"), ("bad", "errors", "Verdict ✘ bad: errors"),
+    ("good", "no worse than the old version", "Verdict ✔ no worse than")])
+def test_the_verdict_says_no_word_twice(verdict: str, sentence: str, shows: str) -> None:
+    assert shows in " ".join(shown(made("169", verdict=verdict, sentence=sentence)).split())
+
+
+def test_the_last_weight_is_the_promotion_and_a_weight_under_way_says_what_is_live() -> None:
+    assert "✔ 99 ── ✔ promoted" in shown(made("167")) and "· 99 ── · promote\n" in shown(made("169"))
+    one = made("169", step="weight-25")
+    steps = [msgspec.structs.replace(s, state="intent" if s.id == "weight-25" else s.state)
+             for s in one.steps]
+    assert "▶ 25 being set, 5 % live" in shown(msgspec.structs.replace(one, steps=steps))
 
 
 def test_a_router_that_says_otherwise_is_shown_on_the_path() -> None:
@@ -244,6 +284,8 @@ def test_what_waits_for_a_person_stands_first_in_the_list_and_what_ended_last() 
     ({"weight": 5.0, "step": 2, "steps": 6, "state": "paused", "verdict": "undecided", "waits": False},
      ("5%", "paused", "warn")),
     ({"weight": 5.0, "step": 2, "steps": 6, "state": "running", "verdict": "bad", "waits": False},
+     ("", "rolling back", "bad")),
+    ({"weight": 5.0, "step": 2, "steps": 6, "state": "rolling_back", "verdict": "undecided", "waits": False},
      ("", "rolling back", "bad")),
     ({"weight": None, "step": 2, "steps": 6, "state": "running", "verdict": "good", "waits": False},
      ("?%", "2/6", "text")), (None, ("", "", "dim"))])

@@ -167,7 +167,7 @@ async def test_rollouts_come_over_the_socket_by_service_and_by_run(socket: Path)
         found = await source.rollouts()
         assert {r.run for r in found} == {"171", "170", "169", "168", "167"}
         by_service, by_run = await source.rollout("recommend"), await source.rollout("169")
-        assert by_service.run == by_run.run == "169" and len(by_run.metrics) == 6
+        assert by_service.run == by_run.run == "169" and len(by_run.metrics) == 10
         with pytest.raises(NotFound):
             await source.rollout("churn")
     finally:
