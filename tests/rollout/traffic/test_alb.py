@@ -48,7 +48,6 @@ def lied(request: bytes) -> bytes:
 class AlbPart(Part):
     step = 100 / 999
     refusal = "The action is frozen"
-    without = {"half": "one request changes the whole action"}
     router: AlbRouter
 
     def __init__(self, moto: Moto, balancer: Balancer, *, by_listener: bool = False) -> None:

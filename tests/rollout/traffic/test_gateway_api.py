@@ -30,7 +30,6 @@ def place(**change: object) -> GatewayApi:
 class GatewayApiPart(Part):
     step = 100 / MOST
     refusal = FORBIDDEN
-    without = {"half": "one patch changes all weights of a route"}
 
     def __init__(self, api: ApiServer) -> None:
         self.api = api

@@ -17,7 +17,6 @@ REFUSAL = b'{"error": "The state cannot be written.", "code": "action_failed"}'
 
 class GatewayPart(Part):
     refusal = "The state cannot be written."
-    without = {"half": "one request changes the whole split"}
 
     def __init__(self, admin: Path, front: Path) -> None:
         self._admin = admin

@@ -9,7 +9,7 @@ from engine.errors import ActionFailed
 from engine.rollout.traffic.haproxy import HAProxyRouter
 from engine.rollout.traffic.haproxy_answers import MOST
 from engine.rollout.traffic.weights import whole_weights
-from tests.rollout.traffic.contract import ALL, CANARY, Contract, Part
+from tests.rollout.traffic.contract import ALL, CANARY, Part, SteppedContract
 from tests.rollout.traffic.haproxies import SERVERS, RealHAProxy, haproxy
 from tests.rollout.traffic.meddler import Meddler, Trouble, everything, line
 
@@ -47,7 +47,7 @@ class HAProxyPart(Part):
         return b"\n\n" + self._real.tell("show servers state flights;show stat flights 4 -1").encode()
 
 
-class TestHAProxy(Contract):
+class TestHAProxy(SteppedContract):
     @pytest.fixture
     async def part(self, haproxy: RealHAProxy) -> AsyncIterator[Part]:
         part = HAProxyPart(haproxy)

@@ -25,7 +25,6 @@ REFUSED = (b'<?xml version="1.0"?><ErrorResponse xmlns="https://route53.amazonaw
 class Route53Part(Part):
     step = 100 / 255
     refusal = "The record is locked"
-    without = {"half": "one batch changes all records or none"}
     router: Route53Router
 
     def __init__(self, moto: Moto, zone: str) -> None:

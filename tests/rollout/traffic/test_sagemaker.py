@@ -26,7 +26,6 @@ def changes(request: bytes) -> bool:
 
 class SageMakerPart(Part):
     refusal = "Cannot update in-progress endpoint"
-    without = {"half": "one request changes the whole split"}
     router: SageMakerRouter
 
     def __init__(self, moto: Moto) -> None:
