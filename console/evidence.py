@@ -51,12 +51,12 @@ def bar(share: float, cells: int, glyphs: Glyphs, role: str) -> list[Span]:
 
 
 def label(metric: wire.RolloutMetric, *, wide: bool) -> str:
-    """The metric's name, with the words that both sides share: `latency p99 over 12 ms`."""
+    """The metric's name, with what its failures are over: `latency p99 over 12 ms`."""
     title = metric.title
     if not wide:
         title = title.replace("errors: ", "err: ").removeprefix("latency ")
-    if metric.values is not None and metric.values[0] == metric.values[1]:
-        title += f" {metric.values[0]}"
+    if metric.edge_ms is not None:
+        title += f" over {metric.edge_ms:.0f} ms" if wide else f" > {metric.edge_ms:.0f} ms"
     return title
 
 
@@ -70,8 +70,11 @@ def sides(metric: wire.RolloutMetric, *, wide: bool) -> tuple[str, str, str]:
     own = there_y / there_n if there_n else None
     share = metric.expected if metric.expected is not None else own
     expected = "" if share is None else f"{format.percent(share)}{' ' if wide else ''}%"
-    if metric.values is not None and metric.values[0] != metric.values[1]:
-        return metric.values[0], "" if metric.expected is None else expected, metric.values[1]
+    if metric.values is not None and wide:
+        canary_is, champion_is = metric.values
+        here_share = f"{format.percent(here_y / here_n)} %" if here_n else "none"
+        there_share = f"{format.percent(own)} %" if own is not None else "none"
+        return f"{champion_is}, {there_share}", expected, f"{canary_is}, {here_share}"
     if wide:
         champion = f"{there_y:,} of {there_n:,} = {format.percent(own)} %" if there_n else "none"
         canary = f"{here_y:,} of {here_n:,} = {format.percent(here_y / here_n)} %" if here_n else "none"

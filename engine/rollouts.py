@@ -99,6 +99,7 @@ class RolloutViews:
         return rollout_view(
             run, analysis, await run_view(self._executor, run, live), now=self._now(run),
             weight=self._weight(service, to), lease_s=self._rollouts.lease_s(run.id),
+            latencies=self._rollouts.latencies(run.id),
             watching=not self._rollouts.stale(run.id))
 
     def _now(self, run: RunProgress) -> Progress | None:
@@ -125,7 +126,7 @@ class RolloutViews:
         if run.document.rollout is None:
             return None
         return rollout_view(run, folded(events), await run_view(self._executor, run), now=None, weight=None,
-                            lease_s=None, watching=False)
+                            lease_s=None, latencies={}, watching=False)
 
     def _weight(self, service: str, to: str) -> float | None:
         try:

@@ -310,7 +310,9 @@ class RolloutMetric(msgspec.Struct):
 
     `canary` and `baseline` are [n, y] since the rollout began. `expected` is the share of the canary's
     that would be y if it were as the baseline in the same beats: compare the canary's share with that,
-    not with the baseline's total. `values` are words for both sides, such as ("over 12 ms", "over 12 ms").
+    not with the baseline's total. `values` are both sides' own in words, canary first, such as
+    ("11–13 ms", "9.1–10 ms"): an interval that holds at every look together; `edge_ms` is the latency above
+    which a request is y.
     `critical` False: shown, decides nothing. `history` is ln_e over the ticks, at most 120 points, oldest
     first.
     """
@@ -327,6 +329,7 @@ class RolloutMetric(msgspec.Struct):
     values: tuple[str, str] | None = None
     history: list[float] = []
     expected: float | None = None
+    edge_ms: float | None = None
 
 
 class RolloutStep(msgspec.Struct):

@@ -145,11 +145,12 @@ def _evidence(rollout: wire.Rollout, colour: bool) -> list[str]:
 
 
 def _metric(metric: wire.RolloutMetric) -> list[Cell]:
-    name = plain(metric.title) + ("" if metric.critical else " (advisory)")
+    edge = f" over {metric.edge_ms:.0f} ms" if metric.edge_ms is not None else ""
+    name = plain(metric.title) + edge + ("" if metric.critical else " (advisory)")
     over = metric.line is not None and metric.ln_e >= metric.line
     sides = [share(metric.canary), share(metric.baseline)]
     if metric.values is not None:
-        sides = [f"{plain(value)} ({text})" for value, text in zip(metric.values, sides, strict=True)]
+        sides = [f"{text} ({plain(value)})" for value, text in zip(metric.values, sides, strict=True)]
     expected = f"{100 * metric.expected:.2f} %" if metric.expected is not None else "-"
     return [name, (number(metric.ln_e, 2), "bad" if over and metric.critical else "plain"),
             number(metric.line, 2), number(metric.ln_good, 2), number(metric.good_line, 2),

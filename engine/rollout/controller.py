@@ -158,6 +158,14 @@ class Rollouts:
         watch = self._watches.get(run)
         return watch.analysis if watch else None
 
+    def latencies(self, run: str) -> dict[str, tuple[str, str]]:
+        """What is known of both versions' latencies by metric, in words; see `Latencies.words`."""
+        watch = self._watches.get(run)
+        found = facts(watch.live.progress) if watch else None
+        if watch is None or found is None:
+            return {}
+        return watch.latencies.words(found.to, found.champion)
+
     def evidence(self, live: Live) -> str | None:
         """What the judge says, for a rollout whose gate waits; None for other runs."""
         analysis = self.analysis(live.progress.id)

@@ -18,9 +18,10 @@ from engine.words import percents
 
 
 def rollout_view(run: RunProgress, analysis: Analysis, shown: wire.RunView, *, now: Progress | None,
-                 weight: float | None, lease_s: float | None, watching: bool) -> wire.Rollout:
+                 weight: float | None, lease_s: float | None, latencies: Mapping[str, tuple[str, str]],
+                 watching: bool) -> wire.Rollout:
     """`shown` is the run's own view; `now` where its watching stands, None when it has ended; `weight`
-    what the new version has (percent), None where nobody knows."""
+    what the new version has (percent), None where nobody knows; `latencies` both sides' in words."""
     found, began = facts(run), analysis.began
     service, to = _named(run)
     champion = found.champion if found else ""
@@ -38,7 +39,7 @@ def rollout_view(run: RunProgress, analysis: Analysis, shown: wire.RunView, *, n
         steps=[wire.RolloutStep(step.id, step.title, step.state, _weight(run, step.id)) for step in steps],
         step=current.id if current else None, step_since=_since(run, current),
         step_requests=analysis.stage_requests if at and at.step == analysis.stage else 0,
-        metrics=[_metric(metric, analysis) for metric in setup.metrics] if setup else [],
+        metrics=[_metric(metric, analysis, latencies) for metric in setup.metrics] if setup else [],
         ln_e_all=_finite(verdict.ln_e_all) if verdict else 0.0,
         threshold=verdict.threshold if verdict else 0.0,
         verdict=verdict.verdict if verdict else "undecided",
@@ -82,19 +83,18 @@ def _since(run: RunProgress, current: wire.StepView | None) -> float | None:
     return step.started or step.ready_at
 
 
-def _metric(metric: Metric, analysis: Analysis) -> wire.RolloutMetric:
+def _metric(metric: Metric, analysis: Analysis, latencies: Mapping[str, tuple[str, str]]
+            ) -> wire.RolloutMetric:
     total, verdict = analysis.totals[metric.name], analysis.verdict
     assert verdict is not None
-    values = None
-    if metric.name in analysis.edges:
-        edge = f"over {1000 * analysis.edges[metric.name]:.0f} ms"
-        values = (edge, edge)
+    edge = analysis.edges.get(metric.name)
     good = verdict.ln_good.get(metric.name)
     return wire.RolloutMetric(
         name=metric.name, title=_title(metric.name), critical=metric.alpha > 0,
         ln_e=_finite(verdict.ln_e[metric.name]), line=line(metric.alpha) if metric.alpha else None,
         canary=total.canary, baseline=total.baseline, ln_good=good,
-        good_line=verdict.threshold if good is not None else None, values=values,
+        good_line=verdict.threshold if good is not None else None, values=latencies.get(metric.name),
+        edge_ms=1000 * edge if edge is not None else None,
         expected=total.expected[1] / total.expected[0] if total.expected[0] else None,
         history=[round(value, 3) for value in total.history])
 

@@ -21,6 +21,7 @@ from engine.procedures.executor import Executor, Live
 from engine.rollout import danger, intake
 from engine.rollout.analysis import Analysis, Mark
 from engine.rollout.facts import Facts, Stage, facts, holds, shifting, stage, watched_step
+from engine.rollout.latencies import Latencies
 from engine.rollout.progress import Progress, Wanted, progress, verdict_sentence
 from engine.rollout.replay import numbers
 from engine.rollout.setup import setup
@@ -41,6 +42,7 @@ class Measured(Protocol):
     def heard(self, service: str) -> float | None: ...
     def latency(self, service: str, variant: str) -> Histogram | None: ...
     def read(self, service: str, variant: str | None = None) -> Mapping[str, Any]: ...
+    def over(self, service: str, variant: str) -> str | None: ...
 
 
 class Outcomes(Protocol):
@@ -88,6 +90,7 @@ class Watch:
         self._confirmed: str | None = None  # the stage whose weights the router was seen to have
         self._honest = verify.Watch()
         self.lease_s: float | None = None
+        self.latencies = Latencies()
 
     def hear(self, increments: Sequence[Increment]) -> None:
         """Take what the collector saw of this rollout's service in its last beat."""
@@ -135,6 +138,8 @@ class Watch:
         increments, self._queue = self._queue, []
         if found is None or run.finished or run.going_back or self._stopped:
             return
+        if self._means.executor.problem is not None:  # a newer engine has the journal, and this rollout
+            return
         at = stage(run, found)
         self._begin(found)
         if at is None:
@@ -143,8 +148,9 @@ class Watch:
         if self.analysis.setup is not None:
             self._freeze(found)
             self._take(found, at, increments)
+        self.latencies.add(increments)
         why = (danger.catastrophe(self.analysis.recent) or danger.overspent(self.analysis) or self._bad()
-               or self._lied(found, at, increments))
+               or self._lied(found, at, increments) or self._over(found))
         if why is not None:
             await self.end(why)
             return
@@ -231,6 +237,14 @@ class Watch:
         if verdict.state != "contradicts":
             return None
         return f"the router does not do what it says: {verdict.text}"
+
+    def _over(self, found: Facts) -> str | None:
+        """The sentence for a version that is over its service's limits, where no baseline beside it tells
+        whether the old one would be too."""
+        if self.analysis.concurrent:
+            return None
+        over = self._means.measured.over(found.service, found.to)
+        return None if over is None else f"it is over the limits of {found.service}: {over} (not concurrent)"
 
     def _bad(self) -> str | None:
         verdict = self.analysis.verdict
