@@ -138,6 +138,7 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
     await _note(recorder, "engine.started", version=engine.__version__, mode=home.mode,
                 embedded=embedded)
     await _catch_up(recorder, emergency)
+    await pager.resume()
     await _recover(recorder, executor)
     await asker.open(executor.live.values())
     await contexts.resume_leases()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -16,13 +17,17 @@ from engine.procedures.recorder import Recorder
 log = logging.getLogger("opsdeck")
 PATIENCE = 5.0
 TRIES = 3
+LOOKED_AT = 1000  # of the engine's own events, for pages that may not have arrived
+OF_RUNS = ("rollout.told", "glass.broken")
 
 
 class Pager:
     """Records events of monitoring and posts the ones that want a person.
 
     A webhook gets JSON `{"level", "kind", "service", "text", "at"}`; one that fails is tried again,
-    then said in the journal. Nothing here blocks or fails the caller.
+    then said in the journal. Nothing here blocks or fails the caller. What says a run has an `id` too: it
+    is recorded once it arrived, and an engine that died before that posts it again with the same id, which
+    is its `Idempotency-Key` as well.
     """
 
     def __init__(self, config: Config, recorder: Recorder, *, clock: Callable[[], float]) -> None:
@@ -42,15 +47,21 @@ class Pager:
 
     def break_glass(self, text: str, live: Live) -> None:
         """Page the owner of the service: somebody opened a gate alone."""
-        self._spawn(self._tell("glass.broken", {
-            "level": "page", "service": live.progress.service, "run": live.progress.id,
-            "text": f"run {live.progress.id}: {text}"}))
+        self._spawn(self._tell("glass.broken", _of_run(live, f"run {live.progress.id}: {text}")))
 
     def rollout(self, text: str, live: Live) -> None:
         """Page the owner of the service: its rollout went back, or cannot."""
-        self._spawn(self._tell("rollout.told", {
-            "level": "page", "service": live.progress.service, "run": live.progress.id,
-            "text": f"rollout {live.progress.id} of {live.progress.service}: {text}"}))
+        self._spawn(self._tell("rollout.told", _of_run(
+            live, f"rollout {live.progress.id} of {live.progress.service}: {text}")))
+
+    async def resume(self) -> None:
+        """Post what an engine that died had recorded and not seen arrive."""
+        events = await self._recorder.call(self._recorder.journal.tail, LOOKED_AT, None, ENGINE)
+        settled = {event.data.get("id") for event in events if event.kind in ("notification.sent",
+                                                                             "notification.failed")}
+        for event in reversed(events):
+            if event.kind in OF_RUNS and event.data.get("id", "") not in {"", *settled}:
+                self._spawn(self._post_page(event.kind, event.at, event.data))
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -60,13 +71,23 @@ class Pager:
     async def _tell(self, kind: str, data: dict[str, Any]) -> None:
         at = self._clock()
         await self._record(kind, at, data)
-        url = self._config.alerts.webhooks.get(data.get("level", ""))
-        if url is None or kind == "alert.cleared" or self._repeated(kind, data, at):
+        wanted = data.get("level") in self._config.alerts.webhooks
+        if not wanted or kind == "alert.cleared" or self._repeated(kind, data, at):
             return
-        problem = await self._post(url, {"kind": kind, "at": at, **data})
+        await self._post_page(kind, at, data)
+
+    async def _post_page(self, kind: str, at: float, data: dict[str, Any]) -> None:
+        url = self._config.alerts.webhooks.get(data.get("level", ""))
+        if url is None:
+            return
+        which = {"id": data["id"], "run": data.get("run")} if kind in OF_RUNS else {}
+        problem = await self._post(url, {"kind": kind, "at": at, **data}, which.get("id"))
         if problem is not None:
             await self._record("notification.failed", self._clock(), {
-                "text": f"the {data['level']} webhook did not take {kind}: {problem}"})
+                "text": f"the {data['level']} webhook did not take {kind}: {problem}", **which})
+        elif which:
+            await self._record("notification.sent", self._clock(), {
+                "text": f"the {data['level']} webhook took {kind}", **which})
 
     def _repeated(self, kind: str, data: dict[str, Any], at: float) -> bool:
         """Whether the same was sent less than `alerts.repeat` ago: nobody is paged twice for it."""
@@ -86,11 +107,12 @@ class Pager:
         except JournalError as error:
             log.error("not in the journal: %s %s (%s)", kind, data.get("text", ""), error)
 
-    async def _post(self, url: str, body: dict[str, Any]) -> str | None:
+    async def _post(self, url: str, body: dict[str, Any], id: str | None) -> str | None:
         import httpx
 
         problem = ""
-        async with httpx.AsyncClient(timeout=PATIENCE) as client:
+        headers = {"idempotency-key": id} if id is not None else {}
+        async with httpx.AsyncClient(timeout=PATIENCE, headers=headers) as client:
             for attempt in range(TRIES):
                 try:
                     response = await client.post(url, json=body)
@@ -108,3 +130,9 @@ class Pager:
             _, late = await asyncio.wait(self._tasks, timeout=1.0)
             for task in late:
                 task.cancel()
+
+
+def _of_run(live: Live, text: str) -> dict[str, Any]:
+    run = live.progress.id
+    return {"level": "page", "service": live.progress.service, "run": run, "text": text,
+            "id": hashlib.sha256(f"{run} {text}".encode()).hexdigest()[:16]}

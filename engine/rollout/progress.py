@@ -156,7 +156,7 @@ def _why(analysis: Analysis, name: str) -> str:
         edge = analysis.edges.get(name)
         over = f" over {1000 * edge:.0f} ms" if edge is not None else ""
         n, y = total.expected
-        sides = f"{share(total.canary)}{over} against {100 * y / n if n else 0.0:.2g} % of the old version's"
+        sides = f"{share(total.canary)}{over} against {_percent(y, n)} % of the old version's"
     return f"{name.replace('_', ' ')}{_mostly(analysis, name)}, {sides}; evidence {verdict.ln_e[name]:.1f}"
 
 
@@ -182,7 +182,13 @@ def _failures(analysis: Analysis, name: str) -> str:
 def share(counts: tuple[int, int]) -> str:
     """(n, y) in words: "1.9 % of 500"."""
     n, y = counts
-    return f"{100 * y / n:.2g} % of {n:,}" if n else "none yet"
+    return f"{_percent(y, n)} % of {n:,}" if n else "none yet"
+
+
+def _percent(y: float, n: int) -> str:
+    """Two digits, and all of them as 100."""
+    part = 100 * y / n if n else 0.0
+    return f"{part:.0f}" if part >= 99.5 else f"{part:.2g}"
 
 
 def line(alpha: float) -> float:

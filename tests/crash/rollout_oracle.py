@@ -49,8 +49,10 @@ class Result:
 
     `raised`: weights that rose after an abort was recorded. `beyond`: more than the plan's step. `unsafe`:
     rollouts that did not end, or ended with other weights. `lost`: aborts that were accepted and did not
-    roll back. `doubled`: runs of which people were paged twice. `late`: leases that ran over. `differs`:
-    runs whose verdicts are not recomputed to the bit.
+    roll back. `doubled`: pages that arrived twice as if they were two (a page has an id, by which one that
+    is posted again is known; `again` counts those), or runs with two. `unpaged`: rollouts that the engine
+    sent back and told nobody of. `late`: leases that ran over. `differs`: runs whose verdicts are not
+    recomputed to the bit.
     """
 
     seed: int
@@ -61,12 +63,14 @@ class Result:
     aborted: int
     leases_out: int
     pages: int
+    again: int
     samples: int
     raised: list[str]
     beyond: list[str]
     unsafe: list[str]
     lost: list[str]
     doubled: list[str]
+    unpaged: list[str]
     late: list[str]
     differs: list[str]
     breaks: list[str]
@@ -104,13 +108,14 @@ def judged(home: Path, *, seed: int, kills: int, resets: list[float], late: list
     runs = [told(id, found) for id, found in events.items()]
     seen = _lines(home / "witness")
     accepted = set(_text(home / "accepted").split())
-    pages = Counter(str(page["run"]) for page in _lines(home / "pages") if "run" in page)
+    arrived = [page for page in _lines(home / "pages") if "run" in page]
+    pages = Counter(run for run, _ in {(str(page["run"]), page["id"]) for page in arrived})
     return Result(
         seed=seed, kills=kills, runs=len(runs), done=sum(run.state == "done" for run in runs),
         rolled_back=sum(run.state == "rolled_back" for run in runs),
         aborted=sum(run.by == "tests" for run in runs),
         leases_out=sum("lease ran out" in run.reason for run in runs),
-        pages=sum(pages.values()), samples=len(seen),
+        pages=sum(pages.values()), again=len(arrived) - sum(pages.values()), samples=len(seen),
         raised=[line for run, until in _windows(runs) for line in _raised(run, until, seen)],
         beyond=_beyond(runs, seen, resets),
         unsafe=[*(f"run {run.id} is {run.state}" for run in runs if run.state not in ENDINGS),
@@ -118,6 +123,7 @@ def judged(home: Path, *, seed: int, kills: int, resets: list[float], late: list
         lost=[f"run {run.id}: an abort was accepted, and it is {run.state}" for run in runs
               if run.id in accepted and (run.state != "rolled_back" or run.aborted is None)],
         doubled=[f"run {run}: {n} pages" for run, n in pages.items() if n > 1],
+        unpaged=[f"run {run.id}: {run.reason}" for run in runs if run.by == "engine" and run.id not in pages],
         late=late, differs=[id for id, found in events.items() if not _replays(found)],
         breaks=breaks, seconds=seconds)
 
