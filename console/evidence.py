@@ -21,6 +21,7 @@ LN = 5
 SIDES = {False: (9, 6, 15), True: (25, 8, 25)}   # cells for champion, what it would expect, and canary
 SPARK = 16
 LABEL = 9
+BINNED = "predictions"  # judged by how they fall into bins: there is no y of n
 BUDGETED = 12  # cells of the bar of what is not worse
 
 
@@ -40,7 +41,13 @@ def count(number: int) -> str:
 
 def ln(value: float) -> str:
     """`ln E` in its column: a tenth is as much as anybody reads of it."""
-    return format.right(f"{value:.1f}" if abs(value) < 999 else f"{value:.0f}", LN)
+    text = f"{value:.1f}" if abs(value) < 999 else f"{value:.0f}"
+    return format.right("0.0" if text == "-0.0" else text, LN)
+
+
+def percent(share: float) -> str:
+    """How far it is, rounded down: 100 % is said only of what has reached its line."""
+    return f"{int(100 * share + 1e-9)} %"
 
 
 def bar(share: float, cells: int, glyphs: Glyphs, role: str) -> list[Span]:
@@ -56,7 +63,7 @@ def label(metric: wire.RolloutMetric, *, wide: bool) -> str:
     if not wide:
         title = title.replace("errors: ", "err: ").removeprefix("latency ")
     if metric.edge_ms is not None:
-        title += f" over {metric.edge_ms:.0f} ms" if wide else f" > {metric.edge_ms:.0f} ms"
+        title += f" over {metric.edge_ms:.0f} ms"
     return title
 
 
@@ -67,6 +74,8 @@ def sides(metric: wire.RolloutMetric, *, wide: bool) -> tuple[str, str, str]:
     champion's own share stands there.
     """
     (there_n, there_y), (here_n, here_y) = metric.baseline, metric.canary
+    if metric.name == BINNED:
+        return f"{count(there_n)} seen", "", f"{count(here_n)} seen"
     own = there_y / there_n if there_n else None
     share = metric.expected if metric.expected is not None else own
     expected = "" if share is None else f"{format.percent(share)}{' ' if wide else ''}%"
@@ -122,7 +131,7 @@ def row(metric: wire.RolloutMetric, width: int, glyphs: Glyphs) -> Line:
                                                "strong" if role in ("bad", "warn") else "text"),
                          (f" {ln(metric.ln_e)} ", role)]
     if metric.critical and metric.line is not None:
-        spans += [*bar(share, room, glyphs, role), (f" {format.right(f'{100 * share:.0f} %', 5)}", role)]
+        spans += [*bar(share, room, glyphs, role), (f" {format.right(percent(share), 5)}", role)]
     else:
         spans.append((format.left(" only shown, decides nothing" if room > 26 else " only shown",
                                   room + 8), "dim"))
@@ -149,7 +158,7 @@ def together(rollout: wire.Rollout, width: int, glyphs: Glyphs) -> Line:
     mark = glyphs.steps["failed"] if share >= 1 else "!" if role == "warn" else " "
     return line((f" {mark} ", role), (format.left("all together", NAME[width >= WIDE]), "text"),
                 (f" {ln(rollout.ln_e_all)} ", role), *bar(share, _bar_room(width), glyphs, role),
-                (f" {format.right(f'{100 * share:.0f} %', 5)}", role))
+                (f" {format.right(percent(share), 5)}", role))
 
 
 def nearest(rollout: wire.Rollout) -> list[wire.RolloutMetric]:
@@ -158,8 +167,8 @@ def nearest(rollout: wire.Rollout) -> list[wire.RolloutMetric]:
 
 
 def quiet(metric: wire.RolloutMetric) -> bool:
-    """Whether there is nothing to see: no case at the canary, and no evidence to speak of."""
-    return metric.critical and not metric.canary[1] and way(metric.ln_e, metric.line) < 0.05
+    """Whether there is nothing to see: no case at the canary, no evidence to speak of, and none asked for."""
+    return metric.critical and metric.ln_good is None and not metric.canary[1] and way(metric.ln_e, metric.line) < 0.05
 
 
 def kept(rollout: wire.Rollout, room: int) -> tuple[list[wire.RolloutMetric], str]:
@@ -194,7 +203,7 @@ def not_worse(rollout: wire.Rollout, glyphs: Glyphs, width: int) -> Line:
     there = sum((m.ln_good or 0.0) >= (m.good_line or 0.0) for m in asked)
     long = f", about {format.age(rollout.wait_s)} more" \
         if rollout.wait_s is not None and not rollout.missing and rollout.ended is None else ""
-    text = f" {100 * share:.0f} %{long}"
+    text = f" {percent(share)}{long}"
     room = width - LABEL - 3 - BUDGETED - 2
     for more in (f": {last.title} {last.ln_good:.1f} of {last.good_line:.1f}",
                  f"; {there} of {len(asked)} metrics are there" if len(asked) > 1 else ""):
@@ -224,8 +233,8 @@ def picture(metric: wire.RolloutMetric, rollout: wire.Rollout, width: int, heigh
     """One metric over time in `height` lines: a title, the plot with its line dotted, the times."""
     share = way(metric.ln_e, metric.line)
     role = role_of(share) if metric.critical else "dim"
-    where = f"ln E {metric.ln_e:.1f} of {metric.line:.1f}, {100 * share:.0f} %" if metric.line else \
-        f"ln E {metric.ln_e:.1f}, only shown"
+    where = f"ln E {ln(metric.ln_e).strip()} of {metric.line:.1f}, {percent(share)}" if metric.line else \
+        f"ln E {ln(metric.ln_e).strip()}, only shown"
     if cell_len(metric.title) + len(where) + 6 > width:
         where = where.removeprefix("ln E ")
     if share >= 1 and metric.critical:

@@ -38,18 +38,19 @@ def metrics(canary: int, baseline: int, *, timeouts: tuple[float, int] = (-0.8, 
         return metric(name, "errors, all" if name == "errors" else name, ln_e, (canary, here),
                       share(baseline, part), expected=part * 1.02, **more)
 
-    def over(quantile: str, edge: str, ln_e: float, part: float) -> wire.RolloutMetric:
-        words = (f"over {edge}", f"over {edge}")
+    def over(quantile: str, edge_ms: float, ln_e: float, part: float) -> wire.RolloutMetric:
+        words = tuple(f"{edge_ms * low:.0f}–{edge_ms * high:.0f} ms"
+                      for low, high in (((0.8, 1.0), (0.7, 0.8)) if ln_e < 0 else ((1.8, 2.2), (0.7, 0.8))))
         many = part * (1.08 if ln_e < 0 else 3.1)
         return metric(f"latency {quantile}", f"latency {quantile}", ln_e, share(canary, many),
-                      share(baseline, part), expected=part, values=words)
+                      share(baseline, part), expected=part, values=words, edge_ms=edge_ms)
 
     evidence, count = timeouts
     whole = evidence / 2 if evidence > 0 else -0.9
     return [
         errors("errors", whole, count + int(canary * 0.002), 0.0041, ln_good=good, good_line=ALL),
-        metric_with_good(over("p95", "48 ms", slow / 2, 0.05), good * 1.7),
-        over("p99", "118 ms", slow, 0.01),
+        metric_with_good(over("p95", 48.0, slow / 2, 0.05), good * 1.7),
+        over("p99", 118.0, slow, 0.01),
         errors("errors: timeout", evidence, count, 0.0019),
         errors("errors: out of memory", -0.2, 0, 0.0),
         errors("errors: invalid input", -0.5, int(canary * 0.0018), 0.0019),

@@ -264,7 +264,7 @@ def test_one_screen_tells_path_evidence_budget_verdict_and_what_is_to_do(rolling
     screen = rolling.opsdeck("flights").out
     for told in ("◆ waiting  rollout 41 of flights: challenger 8 beside champion 7, by oncall1",
                  "✔ 1 %  ▶ 5 %  · 25 %  · 50 %  · 100 %  now 5 %", "watch-5 (5 of 11): Watch at 5 %",
-                 "38 ms (1.01 % of 1,480)", "36 ms (1.00 % of 28,120)", "EXPECTED", "1.23 %",
+                 "1.01 % of 1,480 (38 ms)", "1.00 % of 28,120 (36 ms)", "EXPECTED", "1.23 %",
                  "scores (advisory)", "6.20",
                  "15 of 200 bad requests, 1,480 of 20,000 exposed",
                  "undecided: neither worse nor shown to be as good yet",

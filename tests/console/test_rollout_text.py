@@ -115,7 +115,8 @@ def test_counts_and_shares_stand_on_both_sides_and_values_where_there_are_any() 
     assert "66 of 34,960 = 0.19 %   0.19 %      38 of 1,840 = 2.07 %" in wide
     assert "latency p99 over 118 ms" in wide and "0.4 of 4.6" in wide
     own = fake_rollouts.metric("p99", "latency p99", 1.0, (100, 3), (900, 9), values=("38 ms", "212 ms"))
-    assert "38 ms" in shown(made("169", metrics=[own])) and "212 ms" in shown(made("169", metrics=[own]))
+    sides = shown(made("169", metrics=[own]), 160, 46)
+    assert "38 ms, 3.00 %" in sides and "212 ms, 1.00 %" in sides
 
 
 def test_what_is_expected_stands_beside_what_the_canary_had_or_else_the_champion_s_share() -> None:
