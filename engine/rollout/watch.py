@@ -232,7 +232,9 @@ class Watch:
         if not at.leased or shifting(self.live.progress) or self._blind is not None:
             return None
         said = found.split(at.weight)
-        got = {name: round(sum(one.requests for one in increments if one.variant == name)) for name in said}
+        # a session goes where its first request went: many requests of few sessions show nothing
+        got = {name: round(sum(one.requests if one.units is None else one.units
+                               for one in increments if one.variant == name)) for name in said}
         verdict = self._honest.add(said, got, self._means.monotonic())
         if verdict.state != "contradicts":
             return None
