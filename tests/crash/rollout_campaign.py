@@ -161,8 +161,8 @@ def spend(outside: World, life: Life) -> None:
 
 def drawn(rng: random.Random) -> Life:
     delay = rng.uniform(0.0, LIFE_S)
-    return Life(delay, rng.random() < 0.7, rng.uniform(0.0, delay) if rng.random() < 0.25 else None,
-                rng.uniform(0.0, delay) if rng.random() < 0.15 else None, rng.random() < 0.12)
+    return Life(delay, rng.random() < 0.7, rng.uniform(0.0, delay) if rng.random() < 0.12 else None,
+                rng.uniform(0.0, delay) if rng.random() < 0.15 else None, rng.random() < 0.15)
 
 
 async def finish(home: Path) -> None:
@@ -186,7 +186,7 @@ def campaign(home: Path, *, kills: int, seed: int) -> Result:
         for number in range(kills):
             life = drawn(rng)
             if life.start and not _open(home):
-                outside.bad(rng.random() < 0.25)
+                outside.bad(rng.random() < 0.2)
                 if outside.weight:
                     outside.reset()
             spend(outside, life)
