@@ -112,6 +112,8 @@ def template(step: StepRun) -> str:
 
 def _undo(executor: Executor, run: RunProgress, step: StepRun) -> str | None:
     undo = step.spec.undo
+    if undo is None and run.document.rollout is not None and step.undo_of is None:
+        return "an abort goes back to the weights from before the rollout"
     if undo is None:
         return None
     try:
