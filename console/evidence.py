@@ -50,6 +50,10 @@ def percent(share: float) -> str:
     return f"{int(100 * share + 1e-9)} %"
 
 
+def _many(number: int, wide: bool) -> str:
+    return f"{number:,}" if wide else count(number)
+
+
 def bar(share: float, cells: int, glyphs: Glyphs, role: str) -> list[Span]:
     """A bar of `cells` between two edges, full only when `share` has reached 1."""
     filled = cells if share >= 1 else min(cells - 1, round(share * cells))
@@ -75,7 +79,7 @@ def sides(metric: wire.RolloutMetric, *, wide: bool) -> tuple[str, str, str]:
     """
     (there_n, there_y), (here_n, here_y) = metric.baseline, metric.canary
     if metric.name == BINNED:
-        return f"{count(there_n)} seen", "", f"{count(here_n)} seen"
+        return f"{_many(there_n, wide)} seen", "", f"{_many(here_n, wide)} seen"
     own = there_y / there_n if there_n else None
     share = metric.expected if metric.expected is not None else own
     expected = "" if share is None else f"{format.percent(share)}{' ' if wide else ''}%"
@@ -167,8 +171,9 @@ def nearest(rollout: wire.Rollout) -> list[wire.RolloutMetric]:
 
 
 def quiet(metric: wire.RolloutMetric) -> bool:
-    """Whether there is nothing to see: no case at the canary, no evidence to speak of, and none asked for."""
-    return metric.critical and metric.ln_good is None and not metric.canary[1] and way(metric.ln_e, metric.line) < 0.05
+    """Whether there is nothing to see: no case at the canary, no evidence to speak of, none asked for."""
+    return metric.critical and metric.ln_good is None and not metric.canary[1] \
+        and way(metric.ln_e, metric.line) < 0.05
 
 
 def kept(rollout: wire.Rollout, room: int) -> tuple[list[wire.RolloutMetric], str]:

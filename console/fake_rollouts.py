@@ -39,8 +39,9 @@ def metrics(canary: int, baseline: int, *, timeouts: tuple[float, int] = (-0.8, 
                       share(baseline, part), expected=part * 1.02, **more)
 
     def over(quantile: str, edge_ms: float, ln_e: float, part: float) -> wire.RolloutMetric:
-        words = tuple(f"{edge_ms * low:.0f}–{edge_ms * high:.0f} ms"
-                      for low, high in (((0.8, 1.0), (0.7, 0.8)) if ln_e < 0 else ((1.8, 2.2), (0.7, 0.8))))
+        canary_is, champion_is = ((0.8, 1.0) if ln_e < 0 else (1.8, 2.2)), (0.7, 0.8)
+        words = (f"{edge_ms * canary_is[0]:.0f}–{edge_ms * canary_is[1]:.0f} ms",
+                 f"{edge_ms * champion_is[0]:.0f}–{edge_ms * champion_is[1]:.0f} ms")
         many = part * (1.08 if ln_e < 0 else 3.1)
         return metric(f"latency {quantile}", f"latency {quantile}", ln_e, share(canary, many),
                       share(baseline, part), expected=part, values=words, edge_ms=edge_ms)
@@ -58,8 +59,7 @@ def metrics(canary: int, baseline: int, *, timeouts: tuple[float, int] = (-0.8, 
         errors("errors: unavailable", -0.2, 0, 0.0),
         metric("quality", "quality", 0.3, share(canary // 40, 0.21), share(baseline // 40, 0.2),
                expected=0.2),
-        metric("predictions", "predictions", 1.2, share(canary, 0.5), share(baseline, 0.48), critical=False,
-               line=None)]
+        metric("predictions", "predictions", 1.2, (canary, 0), (baseline, 0), critical=False, line=None)]
 
 
 def metric_with_good(one: wire.RolloutMetric, ln_good: float) -> wire.RolloutMetric:
@@ -98,6 +98,8 @@ def rollout(run: str, service: str, state: wire.RunState, at: float, *, version:
 
 
 def _waiting(at: float) -> wire.Rollout:
+    differs = [("model.params.depth", "8", "12"), ("model.sha256", "9f3c" * 16, "b1e0" * 16),
+               ("inputs.4.name", "missing", "carrier")]
     gate = wire.Gate("approval", "5e1d09c2d3e4b5f6", "Give version 13 half of the traffic?",
                      approvals_needed=1, roles=["approver"], not_initiator=True, since=at - 240,
                      expires=at + 1560)
@@ -107,15 +109,14 @@ def _waiting(at: float) -> wire.Rollout:
         sentence="undecided; nothing speaks against it",
         step_requests=0, step_since=at - 240, gate=gate, gate_step="weight-50",
         next="1 approver, not mlops3, decides about 50 %",
-        after="watch it at 50 %", diff=[("model.params.depth", "8", "12"), ("model.sha256", "9f3c…", "b1e0…"),
-                                        ("inputs.4.name", "missing", "carrier")],
+        after="watch it at 50 %", diff=differs,
         undo="abort: back to champion 100 %, challenger 0 %")
 
 
 def _failing(at: float) -> wire.Rollout:
     return rollout(
         "170", "flights", "rolled_back", at, version=7, reached=4, last="failed", ago=900.0,
-        ended=at - 14, weight=0.0, metrics=metrics(1840, 34_960, timeouts=(LINE + 0.2, 38),
+        ended=at - 14, weight=None, metrics=metrics(1840, 34_960, timeouts=(LINE + 0.2, 38),
                                                    slow=3.2),
         ln_e_all=4.9, verdict="bad", bad=41, exposed=1840, lease_s=None, watching=False,
         sentence="worse: errors: timeout, 2.1 % of 1,840 against 0.19 % of the old version's; evidence 7.6",
@@ -143,7 +144,7 @@ def _paused(at: float) -> wire.Rollout:
 
 def _promoted(at: float) -> wire.Rollout:
     return rollout("167", "pricing", "done", at, version=30, reached=99, ago=9000.0, ended=at - 4100,
-                   weight=100.0, metrics=metrics(211_000, 64_000, timeouts=(-2.1, 388), good=5.2),
+                   weight=None, metrics=metrics(211_000, 64_000, timeouts=(-2.1, 388), good=5.2),
                    bad=420, exposed=19_800, verdict="good", lease_s=None, watching=False, step=None,
                    step_since=None, sentence="no worse than the old version, at α = 0.01",
                    undo="rollout undo: champion gets all the traffic again")
@@ -218,4 +219,4 @@ def follow(rollout: wire.Rollout, view: wire.RunView) -> None:
     current = next((s for s in rollout.steps if s.state in ("intent", "waiting", "planned")), None)
     rollout.step = current.id if current and view.ended is None else None
     if view.state in ("aborted", "rolled_back"):
-        rollout.weight, rollout.watching, rollout.lease_s = 0.0, False, None
+        rollout.weight, rollout.watching, rollout.lease_s = None, False, None

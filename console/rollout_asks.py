@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from console import asks
@@ -10,24 +11,33 @@ from console.safety import rolling, stated
 from engine.api import wire
 from engine.api.backend import Verb
 
+DIGEST = re.compile(r"[0-9a-f]{32,}")
+
 
 def versions(rollout: wire.Rollout, arrow: str = "to") -> str:
     return f"{rollout.champion_version or '?'} {arrow} {rollout.challenger_version or '?'}"
 
 
 def said(rollout: wire.Rollout) -> str:
-    """The judge's verdict and why, no word twice."""
-    begins = {"bad": ("worse", "bad"), "good": ("no worse", "good"),
+    """The judge's verdict and why, no word twice; why a person ended it is told elsewhere."""
+    begins = {"bad": ("worse", "bad", "the new version is worse"), "good": ("no worse", "good"),
               "undecided": ("undecided", "not watched")}
     sentence = rollout.sentence.rstrip(".")
+    if rollout.verdict != "bad" and sentence == (rollout.reason or "").rstrip("."):
+        return rollout.verdict
     return sentence if sentence.startswith(begins[rollout.verdict]) else f"{rollout.verdict}: {sentence}"
 
 
 def difference(rollout: wire.Rollout, most: int) -> str:
     """How the versions' manifests differ: the first `most` values."""
-    parts = [f"{key} {old} to {new}" for key, old, new in rollout.diff[:most]]
+    parts = [f"{key} {_brief(old)} to {_brief(new)}" for key, old, new in rollout.diff[:most]]
     left = len(rollout.diff) - len(parts)
     return "; ".join(parts) + (f"; {left} more, d shows them" if left else "")
+
+
+def _brief(value: str) -> str:
+    """A digest by its beginning, as people compare them; anything else whole."""
+    return f"{value[:8]}…" if DIGEST.fullmatch(value) else value
 
 
 def weights(given: Mapping[str, float]) -> str:

@@ -57,9 +57,7 @@ def status(rollout: wire.Rollout, glyphs: Glyphs, now: float, width: int, *, fre
     mark, word, role = state_of(rollout, glyphs, back=back)
     at = number(rollout)
     step = f", step {at} of {len(rollout.steps)}" if at and rollout.ended is None else ""
-    live = f"canary gets {share(rollout.weight)}" if rollout.weight is not None else "" \
-        if rollout.ended is not None else "the router does not say what the canary gets"
-    left: list[Span] = [(f" {mark} {word}", role), (f"   {live}{step}", "strong")]
+    live = f"canary gets {share(rollout.weight)}" if rollout.weight is not None else _left(rollout)
     if rollout.ended is not None:
         right: list[Span] = [(f"ended {format.stamp(rollout.ended, now)}, "
                               f"{format.age(max(0.0, now - rollout.ended))} ago ", "dim")]
@@ -71,8 +69,20 @@ def status(rollout: wire.Rollout, glyphs: Glyphs, now: float, width: int, *, fre
     else:
         lease = f", lease ends in {format.age(rollout.lease_s)}" if rollout.lease_s is not None else ""
         right = [(f"{glyphs.ticket} watching: OFF{lease} ", "warn")]
+    room = width - sum(cell_len(text) for text, _ in right) - cell_len(word) - 4
+    left: list[Span] = [(f" {mark} {word}", role), (format.clip(f"   {live}{step}", room), "strong")]
     gap = width - sum(cell_len(text) for text, _ in (*left, *right))
     return (*left, (" " * max(1, gap), "text"), *right)
+
+
+def _left(rollout: wire.Rollout) -> str:
+    """Where the traffic is, as far as that is known without the router."""
+    if rollout.ended is None:
+        return "the router does not say what the canary gets"
+    if rollout.state == "done":
+        return f"{rollout.challenger} has all traffic"
+    some = {name: weight for name, weight in rollout.safe.items() if weight}
+    return f"back to {weights(some)}" if rollout.state == "rolled_back" and rollout.safe else ""
 
 
 def _reached(rollout: wire.Rollout, plan: list[wire.RolloutStep]) -> int:
@@ -262,8 +272,8 @@ def _gate(rollout: wire.Rollout, gate: wire.Gate, state: State) -> tuple[str, st
 
 
 def _ended(rollout: wire.Rollout) -> tuple[str, str]:
-    told = rollout.reason and rollout.reason.rstrip(".") not in rollout.sentence
-    reason = f": {rollout.reason.rstrip('.')}" if told and rollout.reason else ""
+    why = (rollout.reason or "").rstrip(".")
+    reason = f": {why}" if why and not (rollout.verdict == "bad" and why in rollout.sentence) else ""
     champion = f"{rollout.champion} {rollout.champion_version or ''}".strip()
     if rollout.state == "done":
         return (f"Promoted: {rollout.challenger} {rollout.challenger_version or ''}".rstrip()

@@ -56,7 +56,8 @@ def detail(waiting: wire.Waiting | None, width: int, *, opens: str = "run") -> l
     if waiting is None:
         return [line((" Nothing waits for a person.", "dim"))]
     who = "" if waiting.may else " Yours does not count for this one."
-    rows = format.wrap(f"{waiting.prompt}{who} enter opens the {opens}.", width - 2)
+    stop = "" if waiting.prompt.endswith((".", "?")) else "."
+    rows = format.wrap(f"{waiting.prompt}{stop}{who} enter opens the {opens}.", width - 2)
     return [line((" " + text, "ask" if waiting.may else "text")) for text in rows[:2]]
 
 

@@ -67,6 +67,10 @@ class RolloutScreen(View):
     def body(self) -> Iterable[Widget]:
         yield Panel(id="rollout")
 
+    def on_mount(self) -> None:
+        self._seen = self.deck.state.snapshot
+        self._read(settle=True)  # keys that were typed ahead wait for it
+
     def update(self) -> None:
         self._read_if_due()
         self.draw()
@@ -89,12 +93,12 @@ class RolloutScreen(View):
         service = self.deck.state.service(self.argument)
         return service is None or (service.rollout or {}).get("run") in (None, one.run)
 
-    def _read(self) -> None:
+    def _read(self, *, settle: bool = False) -> None:
         if self._reading:
             self._again = True
             return
         self._reading, self._read_at = True, self.deck.source.clock()
-        self.deck.begin(self._fetch())
+        self.deck.begin(self._fetch(), settle=settle)
 
     async def _fetch(self) -> None:
         try:
@@ -181,6 +185,8 @@ class RolloutScreen(View):
         on = acts and one.watching and one.weight is not None
         watch = on and one.state == "running"
         gate = one.gate.kind if one.gate is not None else None
+        if any(w.run == one.run and w.step == one.gate_step and not w.may for w in self.deck.state.waiting):
+            gate = None
         words = {"A": "" if gate is None or not on else "approve" if gate == "approval" else "answer",
                  "p": "" if not acts else "resume" if one.state == "paused" else "pause",
                  "P": "skip watching" if watch else "", "F": "skip all" if watch else "",

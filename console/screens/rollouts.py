@@ -93,6 +93,9 @@ class RolloutsView(View):
     def table(self) -> Table:
         return self.query_one(Table)
 
+    def on_mount(self) -> None:
+        self._read(settle=True)  # keys that were typed ahead wait for it
+
     def update(self) -> None:
         deck = self.deck
         self._read_if_due()
@@ -113,8 +116,12 @@ class RolloutsView(View):
         seen = [s.rollout for s in state.services]
         due = since is None or (since >= 1.0 and seen != self._seen) or since >= AGAIN_S
         if due and not self._reading and not (state.stale and self.found is not None):
-            self._reading, self._read_at, self._seen = True, clock, seen
-            self.deck.begin(self._fetch())
+            self._read()
+
+    def _read(self, *, settle: bool = False) -> None:
+        self._reading, self._read_at = True, self.deck.source.clock()
+        self._seen = [s.rollout for s in self.deck.state.services]
+        self.deck.begin(self._fetch(), settle=settle)
 
     async def _fetch(self) -> None:
         try:

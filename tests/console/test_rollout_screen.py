@@ -97,7 +97,7 @@ async def test_abort_takes_two_keys_in_read_only_mode_and_rolls_back(key: str) -
     async with opened(at("169", write=False), (80, 24)) as (app, pilot):
         await do(app, pilot, key, "y")
         assert [(r, v, a.rollback) for r, v, a in source_of(app).acts] == [("169", "abort", True)]
-        assert "rolled back" in picture(app) and "canary gets 0 %" in picture(app)
+        assert "↶ rolled back back to champion 100 %" in picture(app)
 
 
 @pytest.mark.parametrize(("keys", "place"), [
@@ -374,7 +374,7 @@ async def test_d_shows_how_the_versions_differ_and_the_gate_names_it() -> None:
         assert "How the manifests of 12 to 13 differ" in picture(app)
         assert "model.params.depth 8 12" in picture(app) and "Press A" in picture(app)
         await do(app, pilot, "d", "A")
-        assert "Differs model.params.depth 8 to 12; model.sha256 9f3c… to b1e0…;" in picture(app)
+        assert "Differs model.params.depth 8 to 12; model.sha256 9f3c9f3c… to b1e0b1e0…;" in picture(app)
 
 
 async def test_that_it_goes_back_is_said_while_the_run_still_stands() -> None:

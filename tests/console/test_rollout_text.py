@@ -113,6 +113,8 @@ def test_counts_and_shares_stand_on_both_sides_and_values_where_there_are_any() 
     assert "66/35k  0.19%   38/1840 2.07%" in drawn and "p99 over 118 ms" in drawn
     wide = shown(made("170"), 160, 46)
     assert "66 of 34,960 = 0.19 %   0.19 %      38 of 1,840 = 2.07 %" in wide
+    assert "83–94 ms, 1.00 %" in wide and "212–260 ms, 3.10 %" in wide, "intervals and shares"
+    assert "34,960 seen" in wide and "1,840 seen" in wide, "what falls into bins has no share"
     assert "latency p99 over 118 ms" in wide and "0.4 of 4.6" in wide
     own = fake_rollouts.metric("p99", "latency p99", 1.0, (100, 3), (900, 9), values=("38 ms", "212 ms"))
     sides = shown(made("169", metrics=[own]), 160, 46)
@@ -200,6 +202,25 @@ def test_an_approval_that_does_not_count_is_not_asked_for() -> None:
     ("good", "no worse than the old version", "Verdict ✔ no worse than")])
 def test_the_verdict_says_no_word_twice(verdict: str, sentence: str, shows: str) -> None:
     assert shows in " ".join(shown(made("169", verdict=verdict, sentence=sentence)).split())
+
+
+def test_why_it_ended_is_told_once() -> None:
+    aborted = made("169", state="rolled_back", ended=START, weight=None, verdict="undecided",
+                   sentence="aborted by root", reason="aborted by root")
+    assert " ".join(shown(aborted).split()).count("aborted by root") == 1
+    bad = made("170", sentence="the new version is worse: errors", reason="the new version is worse: errors")
+    drawn = " ".join(shown(bad).split())
+    assert drawn.count("the new version is worse") == 1 and "✘ the new version is worse: errors" in drawn
+
+
+def test_a_metric_just_below_its_line_is_not_said_to_have_reached_it() -> None:
+    near = fake_rollouts.metric("e", "errors", fake_rollouts.LINE - 0.001, (10, 1), (10, 1))
+    drawn = "".join(t for t, _ in evidence.row(near, 80, UNICODE))
+    assert " 99 %" in drawn and "100 %" not in drawn
+
+
+def test_no_minus_stands_before_a_nought() -> None:
+    assert evidence.ln(-0.02) == "  0.0" and evidence.ln(-0.06) == " -0.1"
 
 
 def test_the_last_weight_is_the_promotion_and_a_weight_under_way_says_what_is_live() -> None:

@@ -291,8 +291,8 @@ def test_a_rollout_is_opened_and_aborted_over_the_engine_s_socket(rolling: Path)
         opened.send("x")
         opened.wait_text("Abort the rollout of recommend and roll back?")
         opened.send("y")
-        opened.wait_text("Rolled back; the canary gets 0 %")
-        assert "↶ rolled back" in opened.text() and "R try again" in opened.text()
+        opened.wait_text("R tries again")
+        assert "↶ rolled back   back to champion 100 %" in opened.text() and "R try again" in opened.text()
 
 
 def test_a_rollout_in_which_nothing_moves_costs_nothing(rolling: Path) -> None:
