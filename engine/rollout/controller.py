@@ -18,7 +18,7 @@ from engine.procedures.rollouts import Rollout
 from engine.procedures.run import RunProgress, StepRun
 from engine.procedures.verbs import actor_of
 from engine.rollout.analysis import Analysis
-from engine.rollout.facts import Facts, facts, holds, named, rollable, stage, watched_step
+from engine.rollout.facts import Facts, facts, holds, named, rollable, stage, watched_step, went_back
 from engine.rollout.maker import made_by
 from engine.rollout.progress import Progress, Wanted, verdict_sentence
 from engine.rollout.traffic.router import read_traffic
@@ -69,9 +69,11 @@ class Rollouts:
             event.set()
 
     def recorded(self, live: Live, events: Sequence[NewEvent]) -> None:
-        """What people decided on a rollout, once it is on the disk."""
+        """What people decided on a rollout, and that it goes back, once it is on the disk."""
         watch = self._watches.get(live.progress.id)
         for event in events:
+            if watch is not None and event.kind == "run.rollback" and (why := went_back(live.progress)):
+                self._means.page(why, live)
             if watch is not None and event.kind == "rollout.promoted":
                 watch.analysis.fold(event.kind, event.data)
 
@@ -337,9 +339,10 @@ class Rollouts:
                 await asyncio.sleep(JOURNAL_S)
                 continue
             analysis = folded(events)
-            if live.progress.going_back and analysis.told == "bad" and not any(
-                    str(live.progress.reason) in event.data.get("text", "") for event in told):
-                self._means.page(str(live.progress.reason), live)
+            run = live.progress
+            why = run.reason if run.going_back and analysis.told == "bad" else went_back(run)
+            if why is not None and not any(why in event.data.get("text", "") for event in told):
+                self._means.page(why, live)
             return analysis
 
     def _ended(self, live: Live, task: asyncio.Task[None]) -> None:

@@ -114,6 +114,16 @@ def shifting(run: RunProgress) -> bool:
     return any(action(step) in (WEIGHT, PROMOTE) or step.undo_of is not None for step in run.in_flight)
 
 
+def went_back(run: RunProgress) -> str | None:
+    """Why a rollout that has had traffic goes back by itself, where a step failed; None otherwise. A person
+    who rejects a gate knows."""
+    cause = run.steps.get(run.rollback_cause or "")
+    if cause is None or cause.rejected or not any(
+            action(step) in (WEIGHT, PROMOTE) and step.touched for step in run.plain_steps()):
+        return None
+    return f"{cause.id} failed: {cause.error}"
+
+
 def watched_step(run: RunProgress) -> StepRun | None:
     """The watching that is under way, if one is."""
     return next((step for step in run.in_flight if action(step) in (WATCH, MIRROR)), None)

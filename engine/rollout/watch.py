@@ -232,6 +232,8 @@ class Watch:
         if not at.leased or shifting(self.live.progress) or self._blind is not None:
             return None
         said = found.split(at.weight)
+        if {name for name, share in said.items() if share > 0} - {one.variant for one in increments}:
+            return None  # one that is not measured may well have had its share
         # a session goes where its first request went: many requests of few sessions show nothing
         got = {name: round(sum(one.requests if one.units is None else one.units
                                for one in increments if one.variant == name)) for name in said}
@@ -331,6 +333,8 @@ class Watch:
 
     def _tell_halts(self, found: Facts) -> None:
         """Record when the rollout stands for want of evidence, and when it goes on."""
+        if shifting(self.live.progress):
+            return
         step = watched_step(self.live.progress)
         wanted = wanted_by(step.spec.with_) if step is not None else Wanted()
         now = self.progress(wanted)
