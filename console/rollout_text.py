@@ -78,7 +78,7 @@ def status(rollout: wire.Rollout, glyphs: Glyphs, now: float, width: int, *, fre
 def _left(rollout: wire.Rollout) -> str:
     """Where the traffic is, as far as that is known without the router."""
     if rollout.ended is None:
-        return "the router does not say what the canary gets"
+        return "the router does not answer"
     if rollout.state == "done":
         return f"{rollout.challenger} has all traffic"
     some = {name: weight for name, weight in rollout.safe.items() if weight}

@@ -180,7 +180,7 @@ def test_that_it_is_not_worse_is_told_by_the_metric_that_is_furthest_back() -> N
      "Rolled back: worse. R tries again"),
     ({"state": "running", "gate": None, "next": None}, "Nothing to do now; it goes on by itself."),
     ({"state": "aborted", "ended": START, "reason": "oncall1 aborted it"}, "Aborted: oncall1 aborted it"),
-    ({"weight": None}, "the router does not say what the canary gets"),
+    ({"weight": None}, "◆ waits the router does not answer, step 8 of 12"),
     ({"champion": "", "champion_version": None, "metrics": [], "threshold": 0.0, "gate": None, "step": None,
       "state": "running", "next": None}, "Nothing to do now")])
 def test_each_state_says_what_a_person_must_do(changes: dict[str, Any], says: str) -> None:
