@@ -61,14 +61,18 @@ def live(rollout: wire.Rollout) -> str:
     return f"{rollout.state}{step}; {share}"
 
 
+def _ln(value: float) -> str:
+    return f"{round(value, 1) + 0.0:.1f}"  # no minus before a nought
+
+
 def evidence(rollout: wire.Rollout) -> list[Fact]:
     """The verdict with its reason, the metric that is nearest to its line, what it has cost so far."""
     facts = [("Verdict", said(rollout))]
     asked = [m for m in rollout.metrics if m.critical and m.line]
     if asked:
         worst = max(asked, key=lambda m: m.ln_e / (m.line or 1.0))
-        facts.append(("Evidence", f"{worst.title} is nearest to its line, ln E {worst.ln_e:.1f} of "
-                                  f"{worst.line:.1f}; all together {rollout.ln_e_all:.1f} of "
+        facts.append(("Evidence", f"{worst.title} is nearest to its line, ln E {_ln(worst.ln_e)} of "
+                                  f"{worst.line:.1f}; all together {_ln(rollout.ln_e_all)} of "
                                   f"{rollout.threshold:.1f}"))
     if rollout.missing:
         facts.append(("Missing", rollout.missing))

@@ -67,6 +67,10 @@ class State:
         """Whether a run is a rollout that is under way."""
         return any((s.rollout or {}).get("run") == run for s in self.services)
 
+    def may_answer(self, rollout: wire.Rollout) -> bool:
+        """Whether this person's answer counts at a rollout's gate, as far as is known."""
+        return all(w.may for w in self.waiting if w.run == rollout.run and w.step == rollout.gate_step)
+
     @property
     def pages(self) -> int:
         """How many alerts page now."""

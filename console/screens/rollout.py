@@ -185,8 +185,7 @@ class RolloutScreen(View):
         on = acts and one.watching and one.weight is not None
         watch = on and one.state == "running"
         gate = one.gate.kind if one.gate is not None else None
-        if any(w.run == one.run and w.step == one.gate_step and not w.may for w in self.deck.state.waiting):
-            gate = None
+        gate = gate if self.deck.state.may_answer(one) else None
         words = {"A": "" if gate is None or not on else "approve" if gate == "approval" else "answer",
                  "p": "" if not acts else "resume" if one.state == "paused" else "pause",
                  "P": "skip watching" if watch else "", "F": "skip all" if watch else "",

@@ -393,3 +393,15 @@ async def test_that_it_goes_back_is_said_while_the_run_still_stands() -> None:
         assert "↶recommend 21 ▸ 22 rolling back" in picture(app)
         await do(app, pilot, *typed(":fleet\r"))
         assert "rolling back" in picture(app)
+
+
+async def test_what_does_not_count_is_not_offered_in_the_keys() -> None:
+    def another(source: FakeSource) -> None:
+        source.world.roll_out()
+        source.world.runs["171"].by = source.world.rollouts["171"].by = "oncall1"
+
+    scene = Scene("rollout", typed(":rollout search-rank\r"), write=True, prepare=another)
+    async with opened(scene, (80, 24)) as (app, pilot):
+        assert "Yours does not count" in picture(app) and "A approve" not in picture(app)
+        await do(app, pilot, *typed(":rollouts\r"))
+        assert "Yours does not count" in picture(app) and "A approve" not in picture(app)
