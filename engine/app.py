@@ -42,9 +42,9 @@ from engine.procedures.stopping import Stopper
 from engine.procedures.verbs import Verbs
 from engine.reloading import Reloader
 from engine.rollout.controller import Rollouts
+from engine.rollout.means import Means
 from engine.rollout.traffic.leases import Leases
 from engine.rollout.traffic.routers import Routers
-from engine.rollout.watch import Means
 from engine.supervision import ProcessSupervisor, processes
 
 log = logging.getLogger("opsdeck")
@@ -123,7 +123,8 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
     rollouts = Rollouts(Means(
         executor=executor, measured=collector, outcomes=outcomes, router=lambda: contexts.router,
         bins=collector.bins, labelled=contexts.labelled, stop=stopper.stop,
-        page=pager.rollout, monotonic=time.monotonic,
+        supervisor=lambda: contexts.supervisor, supervised=contexts.supervised, page=pager.rollout,
+        monotonic=time.monotonic,
         stale_after_s=lambda: max(config.engine.stale_after, 3.5 * config.engine.scrape_interval)))
     contexts.rollouts = rollouts
     executor.on_driven, executor.on_recorded = rollouts.adopt, rollouts.recorded
@@ -193,7 +194,7 @@ class _Contexts:
         """Reach the gateways and processes of another config from the next attempt on."""
         self._config = config
         self.router = Routers(config, self._leases)
-        self._supervisor = ProcessSupervisor(self._home.path, processes(config))
+        self.supervisor = ProcessSupervisor(self._home.path, processes(config))
 
     async def resume_leases(self) -> None:
         """Have a watchdog for the leases that an engine, or the machine, left behind."""
@@ -205,12 +206,17 @@ class _Contexts:
             log.error("leases are not watched: %s", error)
 
     def labelled(self, service: str) -> bool:
+        """Whether labels come for a service's predictions."""
         return service in self._config.services and self._config.services[service].outcomes is not None
+
+    def supervised(self, service: str, process: str) -> bool:
+        """Whether a process of that name is the supervisor's."""
+        return service in self._config.services and process in self._config.services[service].processes
 
     def make(self, run: str, step: StepRun, secrets: Mapping[str, str],
              write: Callable[[str], None]) -> Context:
         return Context(run=run, step=step.id, attempt=step.attempt, router=self.router,
-                       supervisor=self._supervisor, signals=self._collector, secrets=secrets,
+                       supervisor=self.supervisor, signals=self._collector, secrets=secrets,
                        log=write, clock=time.time, sleep=asyncio.sleep,
                        extra={"config": self._config, "rollouts": self.rollouts})
 

@@ -20,9 +20,10 @@ from engine.procedures.verbs import actor_of
 from engine.rollout.analysis import Analysis
 from engine.rollout.facts import Facts, facts, holds, named, rollable, stage, watched_step, went_back
 from engine.rollout.maker import made_by
+from engine.rollout.means import Means
 from engine.rollout.progress import Progress, Wanted, verdict_sentence
 from engine.rollout.traffic.router import read_traffic
-from engine.rollout.watch import Means, Watch, wanted_by
+from engine.rollout.watch import Watch, wanted_by
 from engine.words import percents, span
 
 log = logging.getLogger("opsdeck")

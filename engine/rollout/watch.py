@@ -9,64 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from engine.errors import ActionFailed, JournalError, OpsdeckError
+from engine.errors import JournalError, OpsdeckError
 from engine.journal.events import SYSTEM, NewEvent
-from engine.monitoring.histograms import Histogram
 from engine.monitoring.windows import Increment
-from engine.procedures.executor import Executor, Live
+from engine.procedures.executor import Live
 from engine.rollout import danger, intake
 from engine.rollout.analysis import Analysis, Mark
-from engine.rollout.facts import Facts, Stage, facts, holds, shifting, stage, watched_step
+from engine.rollout.facts import Facts, Stage, facts, shifting, stage, watched_step
+from engine.rollout.keeping import Keeper
 from engine.rollout.latencies import Latencies
+from engine.rollout.means import Means
 from engine.rollout.progress import Progress, Wanted, progress, verdict_sentence
 from engine.rollout.replay import numbers
 from engine.rollout.setup import setup
-from engine.rollout.traffic import verify
-from engine.rollout.traffic.router import LeasedRouter, Router, Traffic, read_traffic
-from engine.words import percents, span
 
 log = logging.getLogger("opsdeck")
-RENEWALS = 6  # a lease is renewed so many times in its length
 COMMIT_PATIENCE_S = 0.5
-LEAST_PATIENCE_S = 2.0  # for an answer of the router
-LOST_PATIENCE = 3  # renewals in a row that may fail before the router counts as lost
-
-
-class Measured(Protocol):
-    """What the collector knows; `engine.monitoring.collector.Collector` satisfies it."""
-
-    def heard(self, service: str) -> float | None: ...
-    def latency(self, service: str, variant: str) -> Histogram | None: ...
-    def read(self, service: str, variant: str | None = None) -> Mapping[str, Any]: ...
-    def over(self, service: str, variant: str) -> str | None: ...
-
-
-class Outcomes(Protocol):
-    """Labels that come late: new (n, wrong) by variant since last asked."""
-
-    def begin(self, service: str, since: float) -> None: ...
-    def take(self, service: str) -> Mapping[str, tuple[int, int]]: ...
-
-
-@dataclass(frozen=True)
-class Means:
-    """What a watch works with. `bins` are those that a service's predictions fall into, `labelled` says
-    whether labels come for them; `stop` ends a run for a reason, and `page` tells people of it."""
-
-    executor: Executor
-    measured: Measured
-    outcomes: Outcomes
-    router: Callable[[], Router]
-    bins: Callable[[str], Sequence[str]]
-    labelled: Callable[[str], bool]
-    stop: Callable[[Live, NewEvent], Awaitable[None]]
-    page: Callable[[str, Live], None]
-    monotonic: Callable[[], float]
-    stale_after_s: Callable[[], float]
 
 
 class Watch:
@@ -81,15 +42,10 @@ class Watch:
         self._queue: list[Increment] = []
         self._unrecorded: list[NewEvent] = []
         self._recording: asyncio.Task[None] | None = None
-        self._renewed: float | None = None
-        self._renewing: asyncio.Task[None] | None = None
-        self._failures = 0
         self._stopped = False
         self._blind: str | None = None
         self._void: str | None = None  # why approvals are to be given anew
-        self._confirmed: str | None = None  # the stage whose weights the router was seen to have
-        self._honest = verify.Watch()
-        self.lease_s: float | None = None
+        self._keeper = Keeper(live, means, self.end)
         self.latencies = Latencies()
 
     def hear(self, increments: Sequence[Increment]) -> None:
@@ -107,7 +63,12 @@ class Watch:
         """Whether the router was seen to have the weights of the present stage, and under its lease."""
         found = facts(self.live.progress)
         at = stage(self.live.progress, found) if found else None
-        return at is None or not at.leased or self._confirmed == at.step
+        return at is None or not at.leased or self._keeper.confirmed == at.step
+
+    @property
+    def lease_s(self) -> float | None:
+        """What was left of the router's lease when it was renewed last, in seconds."""
+        return self._keeper.lease_s
 
     def progress(self, wanted: Wanted) -> Progress:
         """Where the watching of the present stage stands."""
@@ -150,12 +111,13 @@ class Watch:
             self._take(found, at, increments)
         self.latencies.add(increments)
         why = (danger.catastrophe(self.analysis.recent) or danger.overspent(self.analysis) or self._bad()
-               or self._lied(found, at, increments) or self._over(found))
+               or self._over(found) or (None if self._blind else self._keeper.lied(found, at, increments)))
         if why is not None:
             await self.end(why)
             return
         if at.leased and not shifting(run):
-            self._renew(found, at)
+            self._keeper.keep(found, at)
+        self._keeper.keep_warm(found)
         self._tell_halts(found)
         self._tell_verdict()
         await self._record()
@@ -227,21 +189,6 @@ class Watch:
             tick = intake.recorded(tick, self.analysis.began.get("recorded"))
         self._add("rollout.tick", tick.as_data())
 
-    def _lied(self, found: Facts, at: Stage, increments: Sequence[Increment]) -> str | None:
-        """The sentence for a router whose traffic does not go where it says."""
-        if not at.leased or shifting(self.live.progress) or self._blind is not None:
-            return None
-        said = found.split(at.weight)
-        if {name for name, share in said.items() if share > 0} - {one.variant for one in increments}:
-            return None  # one that is not measured may well have had its share
-        # a session goes where its first request went: many requests of few sessions show nothing
-        got = {name: round(sum(one.requests if one.units is None else one.units
-                               for one in increments if one.variant == name)) for name in said}
-        verdict = self._honest.add(said, got, self._means.monotonic())
-        if verdict.state != "contradicts":
-            return None
-        return f"the router does not do what it says: {verdict.text}"
-
     def _over(self, found: Facts) -> str | None:
         """The sentence for a version that is over its service's limits, where no baseline beside it tells
         whether the old one would be too."""
@@ -270,66 +217,6 @@ class Watch:
         await self._means.stop(self.live, executor.planner.event(run, "run.abort", SYSTEM, rollback=True,
                                                                  reason=why))
         self._means.page(why, self.live)  # an engine that dies before this pages when it is back
-
-    def _renew(self, found: Facts, at: Stage) -> None:
-        now = self._means.monotonic()
-        every = found.plan.lease / RENEWALS
-        if self._confirmed == at.step and self._renewed is not None and now - self._renewed < every:
-            return
-        if self._renewing is not None and not self._renewing.done():
-            return
-        self._renewed = now
-        self._renewing = asyncio.create_task(self._renew_now(found, at))
-
-    async def _renew_now(self, found: Facts, at: Stage) -> None:
-        """Renew the lease and see that the router has the weights that this rollout set."""
-        router = self._means.router()
-        try:
-            traffic = await self._asked(
-                router.renew(found.service, found.plan.lease) if isinstance(router, LeasedRouter)
-                else read_traffic(router, found.service), found)
-        except OpsdeckError as error:
-            await self._not_renewed(found, at, error)
-            return
-        self._failures = 0
-        self.lease_s = traffic.lease_s
-        run = self.live.progress
-        if run.finished or run.going_back or shifting(run) or stage(run, found) != at:
-            return
-        if holds(traffic.weights, found.split(at.weight)):
-            self._confirmed = at.step
-            return
-        await self.end(self._moved(found, traffic.weights))
-
-    async def _asked(self, work: Coroutine[Any, Any, Traffic], found: Facts) -> Traffic:
-        """What a router answers in time. Raises OpsdeckError: one that hangs must not stop the renewals."""
-        patience = max(LEAST_PATIENCE_S, found.plan.lease / RENEWALS)
-        try:
-            return await asyncio.wait_for(work, patience)
-        except TimeoutError:
-            raise ActionFailed(f"it has not answered for {span(patience)}") from None
-
-    async def _not_renewed(self, found: Facts, at: Stage, error: OpsdeckError) -> None:
-        """A lease that ran out is gone; a router that does not answer is asked again."""
-        self._failures += 1
-        self._renewed = None
-        if self._failures == LOST_PATIENCE:
-            self._means.page(f"the lease on the traffic of {found.service} cannot be renewed: "
-                             f"{error.message}", self.live)
-        try:
-            weights = (await self._asked(read_traffic(self._means.router(), found.service), found)).weights
-        except OpsdeckError:
-            return
-        run = self.live.progress
-        if run.finished or run.going_back or shifting(run) or stage(run, found) != at:
-            return
-        if not holds(weights, found.split(at.weight)):
-            await self.end(self._moved(found, weights))
-
-    def _moved(self, found: Facts, weights: Mapping[str, float]) -> str:
-        if holds(weights, found.safe):
-            return ("its lease ran out while no engine renewed it, and the router went back by itself")
-        return f"the weights are {percents(weights)}, which this rollout did not set"
 
     def _tell_halts(self, found: Facts) -> None:
         """Record when the rollout stands for want of evidence, and when it goes on."""
@@ -391,10 +278,10 @@ class Watch:
         return [event(run.id, "step.retry", step=step.id, attempt=step.attempt, reason=why) for step in gates]
 
     async def close(self) -> None:
-        for task in (self._renewing, self._recording):
-            if task is not None and not task.done():
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        await self._keeper.close()
+        if self._recording is not None and not self._recording.done():
+            self._recording.cancel()
+            await asyncio.gather(self._recording, return_exceptions=True)
 
 
 def wanted_by(given: Mapping[str, Any]) -> Wanted:

@@ -21,7 +21,8 @@ from engine.procedures.executor import Live
 from engine.procedures.run import StepRun
 from engine.rollout.analysis import Analysis
 from engine.rollout.controller import Rollouts, folded
-from engine.rollout.watch import Means, Watch
+from engine.rollout.means import Means
+from engine.rollout.watch import Watch
 from tests.procedures.kit import ANN, Caller, Kit, World
 from tests.rollout.parts import CHALLENGER, CHAMPION, SERVICE, MemoryRouter, MemorySupervisor, Sight, second
 
@@ -92,6 +93,8 @@ class Rig(Kit):
             executor=self.executor, measured=outside.sight, outcomes=outside.sight,
             router=lambda: outside.router, bins=lambda service: outside.sight.bins,
             labelled=lambda service: bool(outside.sight.labels), stop=self.stopper.stop, page=self._page,
+            supervisor=lambda: outside.supervisor, supervised=lambda service, variant: (
+                service in outside.config.services and variant in outside.config.services[service].processes),
             monotonic=lambda: outside.router.monotonic, stale_after_s=lambda: 5.0))
         self.executor.on_driven, self.executor.on_recorded = self.rollouts.adopt, self.rollouts.recorded
         self.executor.on_ended = lambda live: self.executor.live.pop(live.progress.id, None) and None
@@ -145,9 +148,10 @@ class Rig(Kit):
         """One beat of the collector, a second after the last, until the watch has done all it does in it."""
         run = live.progress.id
         self.outside.router.monotonic += 1.0
-        if run not in self.rollouts._tasks:
+        await until(lambda: run in self.rollouts._watches or run not in self.rollouts._tasks)
+        if run not in self.rollouts._watches:
             return
-        watch = await self.watch(live)
+        watch = self.rollouts._watches[run]
         increments = self.seen(what) if isinstance(what, Flow) else what
         self.rollouts.heard(SERVICE, increments, self.outside.router.monotonic, self.outside.clock())
         self.rollouts.beat()
@@ -241,7 +245,7 @@ class Outside:
 
 
 def _idle(watch: Watch) -> bool:
-    tasks = (watch._renewing, watch._recording)
+    tasks = (watch._keeper._renewing, watch._keeper._warming, watch._recording)
     return all(task is None or task.done() for task in tasks)
 
 
