@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.benchmarks.figure import Figure
 
 MODULES = ("commands", "steps", "journal", "gateway", "flavours", "collector", "console", "demo", "judge",
-           "outcomes", "traffic")
+           "outcomes", "traffic", "rollout")
 
 
 def row(figure: Figure) -> str:

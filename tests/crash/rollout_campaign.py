@@ -190,7 +190,7 @@ def campaign(home: Path, *, kills: int, seed: int) -> Result:
                 if outside.weight:
                     outside.reset()
             spend(outside, life)
-            if life.wait_out and _open(home) and outside.weight:
+            if life.wait_out and outside.gateway.weights()["lease"]:
                 late += _waited_out(outside, number)
         asyncio.run(finish(home))
         after = outside.gateway.weights()
