@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from console import evidence, fake_rollouts, rollout_asks, rollout_text, safety
+from console import evidence, fake_rollouts, rollout_asks, rollout_path, rollout_text, safety
 from console.fake_world import START, World
 from console.glyphs import ASCII, UNICODE
 from console.screens import rollouts as listed
@@ -81,7 +81,7 @@ def test_the_live_weight_is_always_on_the_path(weights: list[float], reached: in
     steps = [wire.RolloutStep(f"weight-{n}", "", "done" if n <= reached else "planned", w)
              for n, w in enumerate(plan)]
     one = made("169", steps=steps, weight=plan[reached])
-    line = rollout_text.path(one, UNICODE, 80)
+    line = rollout_path.path(one, UNICODE, 80)
     drawn = "".join(t for t, _ in line)
     assert f"▶ {plan[reached]:g} % live" in drawn and cell_len(drawn) <= 80
 
