@@ -99,7 +99,6 @@ class Rig(Kit):
         self.executor.on_driven, self.executor.on_recorded = self.rollouts.adopt, self.rollouts.recorded
         self.executor.on_ended = lambda live: self.executor.live.pop(live.progress.id, None) and None
         self.stopper.on_unrecorded = self.rollouts.safe_now
-        self._carry = 0.0
         self._paging: set[asyncio.Task[None]] = set()
 
     def _context(self, run: str, step: StepRun, secrets: Any, write: Any) -> Context:
@@ -138,9 +137,9 @@ class Rig(Kit):
 
     def seen(self, flow: Flow) -> list[Increment]:
         """What the collector sees of a second of it, by an honest router."""
-        self._carry += flow.requests * self.outside.router.in_force().get(CHALLENGER, 0.0) / 100
-        canary = int(self._carry)
-        self._carry -= canary
+        self.outside.carry += flow.requests * self.outside.router.in_force().get(CHALLENGER, 0.0) / 100
+        canary = int(self.outside.carry)
+        self.outside.carry -= canary
         baseline = flow.requests - canary
         return second((canary, round(flow.canary * canary)), (baseline, round(flow.baseline * baseline)))
 
@@ -235,6 +234,7 @@ class Outside:
         self.pages: list[str] = []
         self.offset = 0.0
         self.stuck = False
+        self.carry = 0.0  # of a request, so that shares come out even
 
     def clock(self) -> float:
         return time.time() + self.offset

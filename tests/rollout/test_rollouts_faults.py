@@ -10,7 +10,20 @@ import pytest
 
 from tests.procedures.kit import BOB
 from tests.rollout.parts import CHALLENGER, CHAMPION, increment, second
-from tests.rollout.rig import GATED, GOOD, QUIET, SHORT, STANDS, SUPERVISED, WORSE, Flow, Outside, Rig, rig, until
+from tests.rollout.rig import (
+    GATED,
+    GOOD,
+    QUIET,
+    SHORT,
+    STANDS,
+    SUPERVISED,
+    WORSE,
+    Flow,
+    Outside,
+    Rig,
+    rig,
+    until,
+)
 
 SAFE = {"champion": 100, "challenger": 0}
 ONE = SHORT.replace("[10, 50, 100]", "[1, 100]")  # the first step, 1 %, is the hardest to tell from none
@@ -142,11 +155,11 @@ async def test_a_lease_that_ran_out_under_the_engine_ends_the_rollout(tmp_path: 
 
 async def test_a_router_that_hangs_is_asked_again_and_paged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                                                             ) -> None:
-    monkeypatch.setattr("engine.rollout.watch.LEAST_PATIENCE_S", 0.02)
+    monkeypatch.setattr("engine.rollout.keeping.LEAST_PATIENCE_S", 0.02)
     async with rig(tmp_path) as r:
         live = await r.roll(STANDS.replace("lease: 30s", "lease: 2s"))
         await r.feed(live, QUIET, r.watching(live, "watch-10"))
-        monkeypatch.setattr("engine.rollout.watch.RENEWALS", 1000)
+        monkeypatch.setattr("engine.rollout.keeping.RENEWALS", 1000)
         r.outside.router.hangs = asyncio.Event()
         await r.feed(live, QUIET, lambda: bool(r.outside.pages))
         assert "cannot be renewed: it has not answered" in r.outside.pages[0]
