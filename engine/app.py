@@ -132,7 +132,7 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
     verbs = Verbs(executor, stopper, page=pager.break_glass)
     library = Library(directories(config, home.path), actions, system=home.mode == "system")
     reloader = Reloader(home, config, recorder, clock=time.time)
-    starter = Starter(executor, library, mode=home.mode, startable=rollouts.startable)
+    starter = Starter(executor, library, mode=home.mode, startable=rollouts.succession.startable)
     core = Engine(Parts(home, reloader, executor, starter, verbs, rollouts, library, collector, history,
                         verify=lambda: _verified(home)))
     executor.on_ended = core.ended

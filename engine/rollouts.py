@@ -15,8 +15,8 @@ from engine.procedures.executor import Executor, Live
 from engine.procedures.recovery import fold
 from engine.procedures.run import RunProgress
 from engine.procedures.views import run_view
-from engine.rollout.analysis import Analysis
-from engine.rollout.controller import Rollouts, folded
+from engine.rollout.analysis import Analysis, folded
+from engine.rollout.controller import Rollouts
 from engine.rollout.facts import named
 from engine.rollout.progress import Progress
 from engine.rollout.view import fleet_row, rollout_view

@@ -68,7 +68,7 @@ async def begin(ctx: Context, params: Rolled) -> dict[str, Any]:
     """
     rollouts = rollouts_of(ctx)
     rollable(params.service, params.to, (await read_traffic(ctx.router, params.service)).weights)
-    await rollouts.alone(ctx.run, params.service)
+    await rollouts.succession.alone(ctx.run, params.service)
     weights = (await read_traffic(ctx.router, params.service)).weights
     rollable(params.service, params.to, weights)
     champion, safe = safe_weights(weights, params.to)
@@ -162,7 +162,7 @@ async def _put_back(ctx: Context, params: Restore) -> tuple[dict[str, float], di
 async def abort(ctx: Context, params: Abort) -> dict[str, Any]:
     """Effect idempotent. Ends every rollout of the service and waits until its traffic is back. Result:
     ended, the runs that were. Raises ActionFailed where one does not end."""
-    ended = await rollouts_of(ctx).end_all(params.service, params.reason)
+    ended = await rollouts_of(ctx).succession.end_all(params.service, params.reason)
     ctx.log(f"ended: run {', '.join(ended)}" if ended else f"{params.service} has no rollout that runs")
     return {"ended": ended}
 

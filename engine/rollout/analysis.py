@@ -14,9 +14,9 @@ same evidence to the bit: an engine after a crash, and `opsdeck judge replay` ye
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from engine.rollout.evidence import BinTick, Counts
 from engine.rollout.evidence import Tick as Sides
@@ -27,6 +27,15 @@ RECENT_S = 60.0
 POINTS = 120
 MISSED = 10.0  # a baseline that lives has none of so many by chance once in 20,000 times
 Mark = Literal["", "incident", "recorded"]
+
+
+class Happened(Protocol):
+    """An event of a run, as the journal has it."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def data(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -214,3 +223,11 @@ class Analysis:
         """The judge as it stands. Raises AssertionError before `rollout.began`."""
         assert self._judge is not None
         return self._judge
+
+
+def folded(events: Iterable[Happened]) -> Analysis:
+    """What the events of one rollout's run come to."""
+    analysis = Analysis()
+    for event in events:
+        analysis.fold(event.kind, event.data)
+    return analysis

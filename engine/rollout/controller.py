@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from engine.api.backend import Caller
 from engine.errors import ActionFailed, Conflict, JournalError, NotPermitted, OpsdeckError, UsageError
-from engine.journal.events import ENGINE, SYSTEM, Event, NewEvent
+from engine.journal.events import ENGINE, SYSTEM, NewEvent
 from engine.monitoring.windows import Increment
 from engine.procedures.executor import Live
-from engine.procedures.rollouts import Rollout
-from engine.procedures.run import RunProgress, StepRun
+from engine.procedures.run import StepRun
 from engine.procedures.verbs import actor_of
-from engine.rollout.analysis import Analysis
-from engine.rollout.facts import Facts, facts, holds, named, rollable, stage, watched_step, went_back
+from engine.rollout.analysis import Analysis, folded
+from engine.rollout.facts import Facts, facts, holds, stage, watched_step, went_back
 from engine.rollout.maker import made_by
 from engine.rollout.means import Means
 from engine.rollout.progress import Progress, Wanted, verdict_sentence
-from engine.rollout.traffic.router import read_traffic
+from engine.rollout.succession import Succession, ending
 from engine.rollout.watch import Watch, wanted_by
-from engine.words import percents, span
+from engine.words import percents
 
 log = logging.getLogger("opsdeck")
 PROMOTES = frozenset({"approver", "admin"})
-SUPERSEDE_S = 90.0
 POLL_S = 0.1
 JOURNAL_S = 1.0  # between two tries to read the journal
 ROUTER_S = 10.0  # how long a router may take to send traffic back
@@ -42,6 +39,7 @@ class Rollouts:
 
     def __init__(self, means: Means) -> None:
         self._means = means
+        self.succession = Succession(means.executor, means.router, means.stop)
         self._watches: dict[str, Watch] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._beats: dict[str, asyncio.Event] = {}
@@ -97,7 +95,7 @@ class Rollouts:
     def going_on(self, run: str) -> Facts:
         """As `facts`, for what raises the new version's share. Raises ActionFailed once it goes back."""
         found = self.facts(run)
-        if _ending(self._means.executor.live[run]):
+        if ending(self._means.executor.live[run]):
             raise ActionFailed("this rollout goes back; its weight is not raised any more")
         return found
 
@@ -123,39 +121,6 @@ class Rollouts:
         live = self._means.executor.live.get(run)
         if live is not None:
             self._means.page(text, live)
-
-    async def startable(self, run: RunProgress) -> None:
-        """Raises OpsdeckError where a rollout could not even begin, before it is one."""
-        plan = run.document.rollout
-        if plan is None:
-            return
-        service, to = named(run)
-        weights = (await read_traffic(self._means.router(), service)).weights
-        rollable(service, to, weights)
-        await self.within_window(plan, service, to, self._means.executor.clock())
-
-    async def within_window(self, plan: Rollout, service: str, variant: str, now: float) -> None:
-        """For a plan with a `window`: raises ActionFailed unless a rollout took all traffic from that
-        variant so recently that it may be gone back to without analysis."""
-        if not plan.window:
-            return
-        left = await self._left(service, variant)
-        if left is None or now - left > plan.window:
-            since = "never had it" if left is None else f"had it last {span(now - left)} ago"
-            raise ActionFailed(
-                f"{variant} is not inside the rollback window of {span(plan.window)}: it {since}.",
-                hint=f"Roll it out with analysis: opsdeck rollout start {service} --to {variant}")
-
-    async def _left(self, service: str, variant: str) -> float | None:
-        """When a rollout last took all the traffic from a variant; None if none did."""
-        recorder = self._means.executor.recorder
-        rows = await recorder.call(recorder.journal.runs, ["done"], 1000)
-        for row in rows:
-            if row.service == service and row.ended is not None:
-                began = folded(await recorder.call(recorder.journal.read, row.id)).began
-                if began.get("champion") == variant:
-                    return row.ended
-        return None
 
     def analysis(self, run: str) -> Analysis | None:
         watch = self._watches.get(run)
@@ -206,48 +171,13 @@ class Rollouts:
     def _wanted(watch: Watch, step: str) -> Any:
         return wanted_by(watch.live.progress.steps[step].spec.with_)
 
-    async def alone(self, run: str, service: str) -> None:
-        """End every older rollout of the service, and wait until its traffic is where it was.
-
-        Raises ActionFailed when a newer one is there, or an older one does not end.
-        """
-        if any(int(live.progress.id) > int(run) for live in self._of(service)):
-            raise ActionFailed(f"a newer rollout of {service} has begun")
-        await self.end_all(service, f"superseded by run {run}", before=int(run))
-
-    async def end_all(self, service: str, reason: str, before: float = math.inf) -> list[str]:
-        """End the rollouts of a service, or those older than one, and wait until they have; the runs ended.
-
-        Raises ActionFailed when one does not end.
-        """
-        ended: list[str] = []
-        waited = 0.0
-        while others := [live for live in self._of(service) if int(live.progress.id) < before]:
-            for live in others:
-                if live.progress.id not in ended:
-                    ended.append(live.progress.id)
-                if not _ending(live):
-                    await self._means.stop(live, self._means.executor.planner.event(
-                        live.progress.id, "run.abort", SYSTEM, rollback=True, reason=reason))
-            if waited >= SUPERSEDE_S:
-                names = ", ".join(live.progress.id for live in others)
-                raise ActionFailed(f"run {names}, a rollout of {service}, does not end",
-                                   hint=f"look at it: opsdeck show {names}")
-            await asyncio.sleep(POLL_S)
-            waited += POLL_S
-        return ended
-
     def running(self, service: str) -> tuple[str, Analysis]:
         """The newest rollout of a service that runs, and what it has seen. Raises ActionFailed."""
-        lives = self._of(service)
+        lives = self.succession.of(service)
         if not lives:
             raise ActionFailed(f"no rollout of {service} runs", hint="opsdeck rollout list")
         newest = max(lives, key=lambda live: int(live.progress.id)).progress.id
         return newest, self.analysis(newest) or Analysis()
-
-    def _of(self, service: str) -> list[Live]:
-        return [live for live in self._means.executor.live.values()
-                if not live.progress.finished and _of(live, service)]
 
     # what people do
 
@@ -360,28 +290,6 @@ class Rollouts:
             blind = self._means.stop(live, self._means.executor.planner.event(
                 run, "run.abort", SYSTEM, rollback=True, reason=live.problem))
             self._tasks[f"stop {run}"] = asyncio.ensure_future(blind)
-
-
-def folded(events: Sequence[Event]) -> Analysis:
-    """What the events of one rollout's run come to."""
-    analysis = Analysis()
-    for event in events:
-        analysis.fold(event.kind, event.data)
-    return analysis
-
-
-def _ending(live: Live) -> bool:
-    """Whether a run goes back, or is told to before the journal knows."""
-    return live.progress.going_back or any(event.kind == "run.abort" for event in live.pending)
-
-
-def _of(live: Live, service: str) -> bool:
-    if live.progress.document.rollout is None:
-        return False
-    try:
-        return named(live.progress)[0] == service
-    except OpsdeckError:
-        return False
 
 
 def _instead(steps: Any) -> str:

@@ -19,8 +19,8 @@ from engine.procedures.actions import Context, Registry
 from engine.procedures.check import parse
 from engine.procedures.executor import Live
 from engine.procedures.run import StepRun
-from engine.rollout.analysis import Analysis
-from engine.rollout.controller import Rollouts, folded
+from engine.rollout.analysis import Analysis, folded
+from engine.rollout.controller import Rollouts
 from engine.rollout.means import Means
 from engine.rollout.watch import Watch
 from tests.procedures.kit import ANN, Caller, Kit, World

@@ -484,5 +484,6 @@ async def test_an_older_rollout_that_waits_never_ends_a_newer_one(tmp_path: Path
     async with rig(tmp_path) as r:
         newer = await r.roll(GATED)
         await r.feed(newer, QUIET, r.watching(newer, "watch-10"))
-        assert await r.rollouts.end_all("flights", "superseded", before=int(newer.progress.id)) == []
+        end_all = r.rollouts.succession.end_all
+        assert await end_all("flights", "superseded", before=int(newer.progress.id)) == []
         assert not newer.progress.going_back
