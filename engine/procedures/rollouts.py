@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from engine.fields import Approvals, Duration, Model, Positive, Text
 
@@ -36,6 +36,18 @@ class Weight(Model):
     requests: int | None = Field(default=None, ge=0)
     hold: Duration | None = None
     approvals: Approvals | None = None
+
+
+def _bare(value: Any) -> Any:
+    """A bare number as the weight that it stands for, so that what is wrong with it is told as such."""
+    return {"weight": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+class _OrNumber:
+    """For the schema: it may be written as a number too."""
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        return {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 100}, handler(core)]}
 
 
 class Mirror(Model):
@@ -158,7 +170,8 @@ class Rollout(Model):
 
     service: Text
     to: Text
-    canary: list[Percent | Weight] | None = Field(default=None, min_length=1, max_length=50)
+    canary: list[Annotated[Weight, BeforeValidator(_bare), _OrNumber()]] | None = Field(
+        default=None, min_length=1, max_length=50)
     blue_green: BlueGreen | None = Field(default=None, alias="blue-green")
     steps: list[PlanStep] | None = Field(default=None, min_length=1, max_length=100)
     requests: int = Field(default=200, ge=0)
@@ -205,7 +218,7 @@ class Rollout(Model):
                              "have a `limit`")
 
     def canary_steps(self) -> list[Weight]:
-        return [step if isinstance(step, Weight) else Weight(weight=step) for step in self.canary or ()]
+        return list(self.canary or ())
 
     def expanded(self) -> list[dict[str, Any]]:
         """The steps as they would be written out."""
