@@ -117,10 +117,27 @@ class Rollouts:
                                "rollout left it; its weight is not raised from there")
 
     def tell(self, run: str, text: str) -> None:
-        """Page the owner of a rollout's service."""
+        """Page the owner of a rollout's service, unless that was done before; nobody waits for it."""
         live = self._means.executor.live.get(run)
         if live is not None:
+            name = f"page of run {run}: {text}"
+            self._tasks[name] = asyncio.create_task(self._tell(live, text), name=name)
+            self._tasks[name].add_done_callback(lambda _: self._tasks.pop(name, None))
+
+    async def _tell(self, live: Live, text: str) -> None:
+        try:
+            told = await self._was_told(live, text)
+        except JournalError:
+            told = False
+        if not told:
             self._means.page(text, live)
+
+    async def _was_told(self, live: Live, text: str) -> bool:
+        """Whether a page with these words was recorded. Raises JournalError."""
+        recorder = self._means.executor.recorder
+        events = await recorder.call(recorder.journal.tail, TOLD, None, ENGINE)
+        return any(event.kind == "rollout.told" and event.data.get("run") == live.progress.id
+                   and text in event.data.get("text", "") for event in events)
 
     def analysis(self, run: str) -> Analysis | None:
         watch = self._watches.get(run)
@@ -262,18 +279,15 @@ class Rollouts:
         recorder = self._means.executor.recorder
         while True:
             try:
-                events = await recorder.call(recorder.journal.read, live.progress.id)
-                told = [event for event in await recorder.call(recorder.journal.tail, TOLD, None, ENGINE)
-                        if event.kind == "rollout.told" and event.data.get("run") == live.progress.id]
+                analysis = folded(await recorder.call(recorder.journal.read, live.progress.id))
             except JournalError as error:
                 log.warning("run %s: its evidence cannot be read yet: %s", live.progress.id, error)
                 await asyncio.sleep(JOURNAL_S)
                 continue
-            analysis = folded(events)
             run = live.progress
             why = run.reason if run.going_back and analysis.told == "bad" else went_back(run)
-            if why is not None and not any(why in event.data.get("text", "") for event in told):
-                self._means.page(why, live)
+            if why is not None:
+                self.tell(run.id, why)
             return analysis
 
     def _ended(self, live: Live, task: asyncio.Task[None]) -> None:

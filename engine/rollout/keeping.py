@@ -43,6 +43,7 @@ class Keeper:
         self._honest = verify.Watch()
         self._looked: float | None = None
         self._warming: asyncio.Task[None] | None = None
+        self._cold = False
 
     def lied(self, found: Facts, at: Stage, increments: Sequence[Increment]) -> str | None:
         """The sentence for a router whose traffic does not go where it says."""
@@ -136,9 +137,12 @@ class Keeper:
         try:
             status = await supervisor.status(name)
             if status.state == "running":
+                self._cold = False
                 return
-            self._means.page(f"{name}, which the traffic would go back to, is {status.state}; starting it",
-                             self.live)
+            if not self._cold:  # one page for one outage, however often it is started in vain
+                self._cold = True
+                self._means.page(f"{name}, which the traffic would go back to, is {status.state}; "
+                                 "starting it", self.live)
             await supervisor.start(name)
         except OpsdeckError as error:
             log.error("%s is not kept warm: %s", name, error)

@@ -1,114 +1,97 @@
 """The judge in simulation, 1,000 runs a row with fixed seeds: false rollbacks of identical versions, and
 how soon and at what exposure a bad one is found. A tick is a second.
 
-Eight metrics share α = 0.01: half of it watches all errors together, the rest in equal parts the errors
-of five types, latency (requests over the baseline's p99, frozen) and predictions (four bins). The canary
-has 50 requests a second of 1,000, errors are 1 %, and 2× or 5× means that errors of every type are so
-many times as many.
+What runs is the engine's own fold (intake, analysis, danger, judge) with the setup of a default plan and
+every metric on (`tests.rollout.simulation`): half of α = 0.01 watches all errors together, the rest in equal
+parts the errors of five types, requests over the baseline's p95 and p99, frozen, and late labels, while
+predictions only show. The canary has 50 requests a second of 1,000, errors are 1 %, and 2× or 5× means that
+errors of every type are so many times as many.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 
-from engine.rollout.evidence import BinTick, Counts, Tick
-from engine.rollout.judge import Judge, Metric
+from engine.rollout.analysis import Analysis
 from tests.benchmarks.figure import Figure
+from tests.rollout.simulation import SETUP, Outcome, World, simulate
 
-ALPHA, RUNS, TICKS = 0.01, 1000, 180
-TYPES = {"timeout": 0.4, "unavailable": 0.25, "model_error": 0.2, "invalid_input": 0.1,
-         "out_of_memory": 0.05}
-BINS = {"0-25 %": 0.5, "25-50 %": 0.25, "50-75 %": 0.15, "75-100 %": 0.1}
-RISK, SLOW = 0.01, 0.01
-PART = ALPHA / 2 / (len(TYPES) + 2)
-METRICS = [Metric("errors", ALPHA / 2), *(Metric(f"errors: {name}", PART) for name in TYPES),
-           Metric("latency p99", PART), Metric("predictions", PART, bins=tuple(BINS))]
+RUNS, TICKS = 1000, 180
+LONGEST = 2000
+PROCESSES = 2
 
 
-@dataclass(frozen=True)
-class World:
-    """Requests a second on both sides at second t, how much the canary's errors are raised, and how
-    much everybody's are at second t."""
+def _incident(t: int) -> float:
+    return 5.0 if 60 <= t < 120 else 1.0
 
-    canary_rps: float = 50
-    baseline_rps: float = 950
-    worse: float = 1.0
-    incident: Callable[[int], float] = lambda t: 1.0
-    load: Callable[[int], float] = lambda t: 1.0
-    burst: int = 1  # so many failures share a session, and are counted once
+
+def _diurnal(t: int) -> float:
+    return 1 + 0.9 * float(np.sin(t / TICKS * 2 * np.pi))
+
+
+def _outage(t: int) -> float:
+    return 1.0 if 60 <= t < 120 else 0.0
+
+
+EQUAL = {"identical versions": World(),
+         "with a 5x incident of both": World(incident=_incident),
+         "under a diurnal load": World(load=_diurnal),
+         "at 2 rps of canary": World(canary_rps=2, baseline_rps=38),
+         "in bursts of 10, each counted once": World(burst=10),
+         "with an outage of the old version": World(outage=_outage)}
 
 
 def figures() -> list[Figure]:
-    """Takes about two minutes."""
-    equal = {"identical versions": World(),
-             "with a 5x incident of both": World(incident=lambda t: 5.0 if 60 <= t < 120 else 1.0),
-             "under a diurnal load": World(load=lambda t: 1 + 0.9 * float(np.sin(t / TICKS * 2 * np.pi))),
-             "at 2 rps of canary": World(canary_rps=2, baseline_rps=38),
-             "in bursts of 10, each counted once": World(burst=10)}
+    """Takes about three minutes on two cores."""
     rows = []
-    for seed, (name, world) in enumerate(equal.items()):
-        found = [_run(world, np.random.default_rng([seed, run])) for run in range(RUNS)]
-        share = 100 * sum(at is not None for at, _ in found) / RUNS
-        rows.append(Figure(f"A/A: false rollbacks, {name}", share, "%", 1, "lower",
-                           f"{RUNS:,} runs of {TICKS} ticks"))
-    rows += _found("2x errors", World(worse=2), 50, 100, 2000)
-    rows += _found("5x errors", World(worse=5), 8, None, 500)
+    with ProcessPoolExecutor(PROCESSES) as pool:
+        for seed, (name, world) in enumerate(EQUAL.items()):
+            found = _runs(pool, world, seed, TICKS)
+            share = 100 * sum(one.at is not None for one in found) / RUNS
+            rows.append(Figure(f"A/A: false rollbacks, {name}", share, "%", 1, "lower",
+                               f"{RUNS:,} runs of {TICKS} ticks"))
+        rows += _found(pool, "2x errors", World(worse=2), 50, 100, 2000)
+        rows += _found(pool, "5x errors", World(worse=5), 8, None, 500)
     return [*rows, _cost()]
 
 
-def _found(name: str, world: World, median: float, p95: float | None, exposed: float) -> list[Figure]:
-    found = [_run(world, np.random.default_rng([99, int(world.worse), run]), 2000) for run in range(RUNS)]
-    at = [float(tick) if tick is not None else float("inf") for tick, _ in found]
+def _found(pool: ProcessPoolExecutor, name: str, world: World, median: float, p95: float | None,
+           exposed: float) -> list[Figure]:
+    found = _runs(pool, world, 99 + int(world.worse), LONGEST)
+    at = [float(one.at) if one.at is not None else float("inf") for one in found]
     rows = [Figure(f"{name} found, median", statistics.median(at), "s", median, "lower")]
     if p95 is not None:
         rows.append(Figure(f"{name} found, p95", float(np.percentile(at, 95)), "s", p95, "lower"))
     return [*rows, Figure(f"{name}: canary requests exposed, median",
-                          statistics.median(n for _, n in found), "", exposed, "lower")]
+                          statistics.median(one.exposed for one in found), "", exposed, "lower")]
 
 
-def _run(world: World, rng: np.random.Generator, ticks: int = TICKS) -> tuple[int | None, int]:
-    """The tick of a bad verdict (None without one), and the canary's requests until then."""
-    judging, exposed = Judge(ALPHA, METRICS), 0
-    for counts in _ticks(world, rng, ticks):
-        exposed += counts["errors"].canary.n
-        if (at := judging.add(counts).decided_at) is not None:
-            return at, exposed
-    return None, exposed
+def _runs(pool: ProcessPoolExecutor, world: World, seed: int, ticks: int) -> list[Outcome]:
+    """`RUNS` rollouts in which nobody stops at good."""
+    return list(pool.map(_run, *zip(*((world, seed, run, ticks) for run in range(RUNS)), strict=True),
+                         chunksize=25))
 
 
-def _ticks(world: World, rng: np.random.Generator, ticks: int) -> Iterator[dict[str, Tick | BinTick]]:
-    for t in range(ticks):
-        canary = _side(world, rng, t, world.canary_rps, world.worse)
-        baseline = _side(world, rng, t, world.baseline_rps, 1.0)
-        counts: dict[str, Tick | BinTick] = {
-            name: Tick(Counts(canary[0], y), Counts(baseline[0], baseline[1][name]))
-            for name, y in canary[1].items()}
-        yield counts | {"predictions": BinTick(canary[2], baseline[2])}
-
-
-def _side(world: World, rng: np.random.Generator, t: int, rps: float, worse: float
-          ) -> tuple[int, dict[str, int], dict[str, int]]:
-    """Requests, failures by metric, predictions by bin."""
-    n = int(rng.poisson(rps * world.load(t)))
-    risk = min(RISK * worse * world.incident(t) / world.burst, 1.0)
-    failed = int(rng.binomial(n, risk))
-    types = rng.multinomial(failed, list(TYPES.values()))
-    bins = rng.multinomial(n - failed, list(BINS.values()))
-    return (n, {"errors": failed, "latency p99": int(rng.binomial(n, SLOW)),
-                **{f"errors: {name}": int(k) for name, k in zip(TYPES, types, strict=True)}},
-            {name: int(k) for name, k in zip(BINS, bins, strict=True)})
+def _run(world: World, seed: int, run: int, ticks: int) -> Outcome:
+    return simulate(world, np.random.default_rng([seed, run]), ticks)
 
 
 def _cost() -> Figure:
-    ticks = list(_ticks(World(), np.random.default_rng(1), 2000))
-    judging = Judge(ALPHA, METRICS)
+    """Of folding one tick, without drawing it."""
+    ticks = 2000
+    analysis = Analysis()
+    analysis.fold("rollout.began", {"setup": SETUP.as_data()})
+    counts = {metric.name: [50, 1, 950, 10] for metric in SETUP.metrics if not metric.bins}
+    bins = {metric.name: [dict.fromkeys(metric.bins, 12), dict.fromkeys(metric.bins, 240)]
+            for metric in SETUP.metrics if metric.bins}
+    data = {"span": 1.0, "stage": "weight-5", "weight": 5.0, "requests": [50, 950], "failed": [1, 10],
+            "counts": counts, "bins": bins}
     begun = time.perf_counter()
-    for counts in ticks:
-        judging.add(counts)
-    return Figure("a tick of eight metrics", (time.perf_counter() - begun) / len(ticks) * 1e3, "ms", 1,
-                  "lower")
+    for _ in range(ticks):
+        analysis.fold("rollout.tick", data)
+    spent = (time.perf_counter() - begun) / ticks
+    return Figure(f"a tick of {len(SETUP.metrics)} metrics", spent * 1e3, "ms", 1, "lower")

@@ -25,6 +25,14 @@ SETUP = setup(Rollout(service="flights", to="canary", canary=[5, 100]), bins=tup
 EDGES = intake.edges(Histogram.of(BOUNDS, np.cumsum(FAST) * 1000), SETUP.slack, SETUP.least_s)
 
 
+def once(t: int) -> float:
+    return 1.0
+
+
+def never(t: int) -> float:
+    return 0.0
+
+
 @dataclass(frozen=True)
 class World:
     """Requests a second on both sides, the risk of an error, how much the canary's is raised, and how much
@@ -35,9 +43,9 @@ class World:
     baseline_rps: float = 950
     risk: float = 0.01
     worse: float = 1.0
-    incident: Callable[[int], float] = lambda t: 1.0
-    outage: Callable[[int], float] = lambda t: 0.0
-    load: Callable[[int], float] = lambda t: 1.0
+    incident: Callable[[int], float] = once
+    outage: Callable[[int], float] = never
+    load: Callable[[int], float] = once
     burst: int = 1
 
 
