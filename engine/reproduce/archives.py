@@ -1,0 +1,127 @@
+"""The members of zip, tar and compressed files, found by their first bytes, each as a file to read."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import io
+import lzma
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import IO, BinaryIO, TypeVar, cast
+
+from engine.errors import ActionFailed
+
+IN_MEMORY = 16 << 20  # a larger member goes through a file
+FIRST = "schema.json"  # comes before the others: it names them
+UNPACKED = "content"  # the name of what a gzip, bzip2 or xz file holds
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile,
+           NotImplementedError)
+
+T = TypeVar("T")
+
+
+@dataclass
+class Budget:
+    """How much all archives of one payload may expand to, against those made to fill a disk."""
+
+    bytes: int = 64 << 30
+    members: int = 200_000
+
+    def spend(self, size: int, where: str) -> None:
+        self.bytes -= size
+        if self.bytes < 0:
+            raise ActionFailed("This archive expands to more than 64 GiB.", where=where,
+                               hint="Look at what it holds before you use it.")
+
+
+def members(content: BinaryIO, where: str, budget: Budget) -> Iterator[tuple[str, BinaryIO]] | None:
+    """Names and contents in the order of the names, or None if `content` is no archive.
+
+    Of two members with one name the second is called `name#2`. Each content is closed when the next is
+    asked for. Raises ActionFailed for a damaged or encrypted archive and past the budget.
+    """
+    content.seek(0)
+    start = content.read(512)
+    content.seek(0)
+    if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        return _guarded(_zip(content, where, budget), where)
+    if start[257:262] == b"ustar":
+        return _guarded(_tar(content, where, budget), where)
+    unpacked: IO[bytes] | None = None
+    if start[:2] == b"\x1f\x8b":
+        unpacked = cast(IO[bytes], gzip.GzipFile(fileobj=content))
+    elif start[:3] == b"BZh" and start[4:10] == b"1AY&SY":
+        unpacked = bz2.BZ2File(content)
+    elif start[:6] == b"\xfd7zXZ\0":
+        unpacked = lzma.LZMAFile(content)
+    return None if unpacked is None else _guarded(_compressed(unpacked, where, budget), where)
+
+
+def _guarded(found: Iterator[tuple[str, BinaryIO]], where: str) -> Iterator[tuple[str, BinaryIO]]:
+    try:
+        yield from found
+    except DAMAGED as error:
+        raise ActionFailed(f"This archive is damaged: {error or type(error).__name__}.", where=where,
+                           hint="Make or fetch the file again.") from error
+
+
+def _zip(content: BinaryIO, where: str, budget: Budget) -> Iterator[tuple[str, BinaryIO]]:
+    with zipfile.ZipFile(content) as archive:
+        infos = [one for one in archive.infolist() if not one.is_dir()]
+        infos.sort(key=lambda one: (one.filename != FIRST, one.filename))
+        for name, info in _named([(one.filename, one) for one in infos], where, budget):
+            if info.flag_bits & 1:
+                raise ActionFailed("A member of this archive is encrypted, so it cannot be compared.",
+                                   where=f"{where}!/{info.filename}")
+            with closing(_aside(archive.open(info), where, budget)) as member:
+                yield name, member
+
+
+def _tar(content: BinaryIO, where: str, budget: Budget) -> Iterator[tuple[str, BinaryIO]]:
+    with tarfile.open(fileobj=content, mode="r:") as archive:
+        infos = sorted((one for one in archive.getmembers() if not one.isdir()), key=lambda one: one.name)
+        for name, info in _named([(one.name.removeprefix("./"), one) for one in infos], where, budget):
+            found = archive.extractfile(info) if info.isfile() else None
+            if found is None:
+                told = f"type {info.type!r} {info.linkname}".encode(errors="surrogateescape")
+                yield name, io.BytesIO(hashlib.sha256(told).digest())
+                continue
+            with closing(_aside(found, where, budget)) as member:
+                yield name, member
+
+
+def _compressed(unpacked: IO[bytes], where: str, budget: Budget) -> Iterator[tuple[str, BinaryIO]]:
+    with closing(_aside(unpacked, where, budget)) as member:
+        yield UNPACKED, member
+
+
+def _named(found: list[tuple[str, T]], where: str, budget: Budget) -> Iterator[tuple[str, T]]:
+    budget.members -= len(found)
+    if budget.members < 0:
+        raise ActionFailed("This archive has more members than 200,000.", where=where,
+                           hint="Look at what it holds before you use it.")
+    seen: dict[str, int] = {}
+    for name, one in found:
+        seen[name] = seen.get(name, 0) + 1
+        yield name if seen[name] == 1 else f"{name}#{seen[name]}", one
+
+
+def _aside(source: IO[bytes], where: str, budget: Budget) -> BinaryIO:
+    """A copy that can be read twice and out of order; the source is closed."""
+    copy = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
+    try:
+        with source:
+            while block := source.read(1 << 20):
+                budget.spend(len(block), where)
+                copy.write(block)
+    except BaseException:
+        copy.close()
+        raise
+    return cast(BinaryIO, copy)
