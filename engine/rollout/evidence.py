@@ -23,12 +23,16 @@ Pure: numbers in, numbers out; sums are taken in the order of the ticks, so that
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 WORSE = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0)  # how many times the tolerated risk it may really be
 AS_GOOD = (1.0, 0.9, 0.75, 0.5)  # how many times the baseline's risk it may really be
+USUAL = 0.05  # the share of a baseline's requests that fails where nobody knows
+SURGE = 2.0  # how many times its usual share it may fail and still be a measure
+RECENT = 10  # ticks
 BELOW = (0.9, 0.75, 0.5, 0.25, 0.05)  # the same of a fixed rate
 
 
@@ -124,28 +128,43 @@ class NotWorse:
     is more": the mean of one e-process against each, as either being ruled out rules out the whole.
 
     Two versions that never fail cannot be compared by a ratio; that both stay below a rate can be shown.
+
+    Beside a baseline that breaks down any version looks good, so no more of its failures count than
+    `SURGE` times its `usual` share of its requests in the last `RECENT` ticks, and one. Each of them
+    raises E, so that to leave some out never raises its expectation.
     """
 
-    __slots__ = ("_sides", "ln_e")
+    __slots__ = ("_most", "_rate", "_ratio", "_recent", "ln_e")
 
-    def __init__(self, limit: float, floor: float) -> None:
-        self._sides = (_ratio_below(limit), BelowRate(limit * floor))
+    def __init__(self, limit: float, floor: float, usual: float = USUAL) -> None:
+        self._most = SURGE * max(usual, floor / SURGE)
+        self._ratio, self._rate = _ratio_below(limit), BelowRate(limit * floor)
+        self._recent: deque[Counts] = deque(maxlen=RECENT)
         self.ln_e = 0.0
 
     def add(self, canary: Counts, baseline: Counts) -> float:
         """One more tick; returns the new `ln_e`. A tick without a baseline says nothing."""
         if baseline.n:
-            self.ln_e = _ln_mean([side.add(canary, baseline) for side in self._sides])
+            ratio = self._ratio.add(canary, self._usual(baseline))
+            self.ln_e = _ln_mean([ratio, self._rate.add(canary, baseline)])
         return self.ln_e
 
+    def _usual(self, baseline: Counts) -> Counts:
+        requests = baseline.n + sum(one.n for one in self._recent)
+        left = math.floor(self._most * requests) + 1 - sum(one.y for one in self._recent)
+        counted = Counts(baseline.n, max(0, min(baseline.y, left)))
+        self._recent.append(counted)
+        return counted
 
-def not_worse(limit: float, floor: float = 0.0) -> Evidence | NotWorse:
+
+def not_worse(limit: float, floor: float = 0.0, usual: float | None = None) -> Evidence | NotWorse:
     """Evidence against "the canary's risk is `limit` times the baseline's or more" (non-inferiority), or
-    with a `floor` (a share of requests) against more than `limit` times the higher of both.
+    with a `floor` (a share of requests) against more than `limit` times the higher of both. `usual`: the
+    share of the baseline's requests that failed before it began, where that is known.
 
     Raises ValueError unless `limit` is above 1: no traffic can show that two equal versions differ.
     """
-    return NotWorse(limit, floor) if floor else _ratio_below(limit)
+    return NotWorse(limit, floor, USUAL if usual is None else usual) if floor else _ratio_below(limit)
 
 
 def _ratio_below(limit: float) -> Evidence:

@@ -32,7 +32,7 @@ class Metric:
     `alpha`: its part of the error rate, 0 for an advisory one. `limit`: the risk ratio that must be ruled
     out before it is called good, None where that is not asked; with a `floor` (a share) it is the ratio to
     the baseline's risk or to the floor, whichever is more. `bins`: the classes of a distribution, whose
-    ticks are `BinTick`s, and which has no limit.
+    ticks are `BinTick`s, and which has no limit. `usual`: the baseline's own risk before, where it is known.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Metric:
     limit: float | None = None
     bins: tuple[str, ...] = ()
     floor: float = 0.0
+    usual: float | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Judge:
         self._threshold = -math.log(alpha)
         self._weights = {metric.name: metric.alpha / alpha for metric in metrics}
         self._worse = {metric.name: _worse(metric) for metric in metrics}
-        self._good = {metric.name: not_worse(metric.limit, metric.floor) for metric in metrics
+        self._good = {metric.name: not_worse(metric.limit, metric.floor, metric.usual) for metric in metrics
                       if metric.limit is not None}
         self._best = dict.fromkeys(self._good, 0.0)
         self._ticks = 0

@@ -7,7 +7,7 @@ by the other critical metrics.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.monitoring.sources.source import ERROR_TYPES
@@ -18,6 +18,7 @@ ERRORS = "errors"
 QUANTILES = {"latency p95": 0.95, "latency p99": 0.99}
 PREDICTIONS = "predictions"
 QUALITY = "quality"
+LEAST_KNOWN = 100  # requests from which a share is known
 
 
 @dataclass(frozen=True)
@@ -38,20 +39,22 @@ class Setup:
         return {"alpha": self.alpha, "slack": self.slack, "least_s": self.least_s, "good": self.good,
                 "bad_limit": self.bad_limit, "exposed_limit": self.exposed_limit,
                 "metrics": [{"name": m.name, "alpha": m.alpha, "tolerated_ratio": m.tolerated_ratio,
-                             "limit": m.limit, "floor": m.floor, "bins": list(m.bins)}
+                             "limit": m.limit, "floor": m.floor, "usual": m.usual, "bins": list(m.bins)}
                             for m in self.metrics]}
 
     @staticmethod
     def from_data(data: dict[str, Any]) -> Setup:
         metrics = tuple(Metric(m["name"], m["alpha"], m["tolerated_ratio"], m["limit"], tuple(m["bins"]),
-                               m["floor"]) for m in data["metrics"])
+                               m["floor"], m.get("usual")) for m in data["metrics"])
         return Setup(data["alpha"], metrics, data["slack"], data["least_s"], data["good"],
                      data["bad_limit"], data["exposed_limit"])
 
 
-def setup(plan: Rollout, *, bins: Sequence[str] = (), quality: bool = False) -> Setup:
+def setup(plan: Rollout, *, bins: Sequence[str] = (), quality: bool = False,
+          recorded: Sequence[int] | None = None) -> Setup:
     """What a plan judges. `bins`: those that the service's predictions fall into, none where they are not
-    counted; `quality`: whether labels come."""
+    counted; `quality`: whether labels come; `recorded`: (n, y) of the old version's requests before, and
+    those that failed."""
     judge = plan.judge
     wanted: list[tuple[str, Errors]] = [(name, judge.latency) for name in QUANTILES]
     if judge.types:
@@ -63,7 +66,10 @@ def setup(plan: Rollout, *, bins: Sequence[str] = (), quality: bool = False) -> 
     critical = sum(rule.critical for _, rule in wanted) + (counted and judge.predictions.critical)
     share = judge.alpha / (2 if judge.errors.critical else 1) / critical if critical else 0.0
     whole = judge.alpha / 2 if critical else judge.alpha
-    metrics = [_metric(ERRORS, judge.errors, whole if judge.errors.critical else 0.0),
+    errors = _metric(ERRORS, judge.errors, whole if judge.errors.critical else 0.0)
+    if recorded is not None and recorded[0] >= LEAST_KNOWN:
+        errors = replace(errors, usual=recorded[1] / recorded[0])
+    metrics = [errors,
                *(_metric(name, rule, share if rule.critical else 0.0) for name, rule in wanted)]
     if counted:
         metrics.append(Metric(PREDICTIONS, share if judge.predictions.critical else 0.0,

@@ -140,12 +140,13 @@ class Watch:
         histogram = measured.latency(found.service, found.champion)
         n = round(histogram.total) if histogram is not None else 0
         ratio = signals.get("error_ratio")
+        recorded = [n, round(n * ratio)] if n and ratio is not None else None
         plan = setup(found.plan, bins=self._means.bins(found.service),
-                     quality=self._means.labelled(found.service))
+                     quality=self._means.labelled(found.service), recorded=recorded)
         self._means.outcomes.begin(found.service, self._means.executor.clock())
         return {"service": found.service, "to": found.to, "champion": found.champion, "safe": found.safe,
                 "setup": plan.as_data(),
-                "recorded": [n, round(n * ratio)] if n and ratio is not None else None,
+                "recorded": recorded,
                 "versions": {name: self._version(found.service, name)
                              for name in (found.champion, found.to)},
                 "made_by": self._made_by}

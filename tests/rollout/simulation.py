@@ -21,7 +21,8 @@ BINS = {"0-25 %": 0.5, "25-50 %": 0.25, "50-75 %": 0.15, "75-100 %": 0.1}
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
 FAST = (0.2, 0.4, 0.3, 0.07, 0.025, 0.004, 0.001)  # share of the requests by bucket
 WRONG = 0.2  # of the labelled predictions
-SETUP = setup(Rollout(service="flights", to="canary", canary=[5, 100]), bins=tuple(BINS), quality=True)
+SETUP = setup(Rollout(service="flights", to="canary", canary=[5, 100]), bins=tuple(BINS), quality=True,
+              recorded=[10_000, 100])
 EDGES = intake.edges(Histogram.of(BOUNDS, np.cumsum(FAST) * 1000), SETUP.slack, SETUP.least_s)
 
 

@@ -79,6 +79,29 @@ def test_a_tick_without_a_baseline_says_nothing_about_being_no_worse():
     assert [evidence.add(Counts(500, 0), Counts(0, 0)) for _ in range(10)] == [0.0] * 10
 
 
+@given(st.integers(1, 9), st.integers(1, 9), st.floats(0.001, 0.95), SHARES, st.floats(0.0, 0.5))
+@settings(max_examples=40, deadline=None)
+def test_leaving_failures_of_the_baseline_out_keeps_its_level(n_c, n_b, p_b, share, usual):
+    least = 2 * max(p_b, 0.01)
+    if least <= 1:
+        p_c = least + (1 - least) * share
+        assert expectation(lambda: NotWorse(2.0, 0.01, usual), n_c, p_c, n_b, p_b) <= 1 + 1e-9
+
+
+def test_beside_a_baseline_that_breaks_down_nothing_is_shown_to_be_good():
+    """The canary fails at four times the baseline's usual 1 %, which is no worse than its present 40 %."""
+    known, unknown = NotWorse(2.0, 0.005, 0.01), NotWorse(2.0, 0.005, 0.5)
+    for _ in range(300):
+        known.add(Counts(50, 2), Counts(50, 20))
+        unknown.add(Counts(50, 2), Counts(50, 20))
+    assert known.ln_e < 1 < math.log(1 / ALPHA) < unknown.ln_e
+
+
+def test_a_usual_share_is_known_from_enough_requests_of_before():
+    usual = {n: setup(plan(), recorded=[n, n // 50]).metrics[0].usual for n in (99, 100, 5000)}
+    assert usual == {99: None, 100: 0.02, 5000: 0.02} and setup(plan()).metrics[0].usual is None
+
+
 @pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, math.nan])
 def test_a_rate_that_is_none_is_refused(rate):
     with pytest.raises(ValueError, match="a rate lies between 0 and 1"):

@@ -8,6 +8,7 @@ import pytest
 from tests.rollout.simulation import EDGES, SETUP, Outcome, World, simulate
 
 RUNS, TICKS = 300, 180
+_from_five = {share: lambda t, share=share: share if t >= 5 else 0.0 for share in (1.0, 0.4, 0.15)}
 
 
 def runs(world: World, seed: int, count: int = RUNS, ticks: int = TICKS, **more: bool) -> list[Outcome]:
@@ -37,6 +38,14 @@ def test_an_outage_of_the_old_version_never_promotes_nor_rolls_back(outage: floa
     found = runs(world, 3, 60, 60)
     assert [one.at for one in found] == [None] * 60
     assert not any(one.good for one in found)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.4, 0.15])
+@pytest.mark.parametrize("rps", [5, 50])
+def test_a_bad_version_is_not_shown_to_be_good_by_an_outage_of_the_old_one(share: float, rps: int):
+    """Half of the traffic each, and no tick has enough of it to be called an incident at once."""
+    world = World(canary_rps=rps, baseline_rps=rps, worse=4, outage=_from_five[share])
+    assert sum(one.good for one in runs(world, 8, 60, 60, stop_at_good=True)) <= 1
 
 
 def test_an_outage_that_both_share_does_not_roll_back():
