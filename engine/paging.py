@@ -18,6 +18,7 @@ log = logging.getLogger("opsdeck")
 PATIENCE = 5.0
 TRIES = 3
 LOOKED_AT = 1000  # of the engine's own events, for pages that may not have arrived
+RESUMED_S = 3600.0  # what is older is no news
 OF_RUNS = ("rollout.told", "glass.broken")
 
 
@@ -55,12 +56,13 @@ class Pager:
             live, f"rollout {live.progress.id} of {live.progress.service}: {text}")))
 
     async def resume(self) -> None:
-        """Post what an engine that died had recorded and not seen arrive."""
+        """Post what an engine that died within the last hour had recorded and not seen arrive."""
         events = await self._recorder.call(self._recorder.journal.tail, LOOKED_AT, None, ENGINE)
         settled = {event.data.get("id") for event in events if event.kind in ("notification.sent",
                                                                              "notification.failed")}
         for event in reversed(events):
-            if event.kind in OF_RUNS and event.data.get("id", "") not in {"", *settled}:
+            lately = self._clock() - event.at <= RESUMED_S
+            if lately and event.kind in OF_RUNS and event.data.get("id", "") not in {"", *settled}:
                 self._spawn(self._post_page(event.kind, event.at, event.data))
 
     def _spawn(self, work: Any) -> None:

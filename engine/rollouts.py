@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -125,7 +126,9 @@ class RolloutViews:
         run = fold(list(events))
         if run.document.rollout is None:
             return None
-        return rollout_view(run, folded(events), await run_view(self._executor, run), now=None, weight=None,
+        # beside the loop: half a second for an hour of ticks
+        analysis = await asyncio.to_thread(folded, events)
+        return rollout_view(run, analysis, await run_view(self._executor, run), now=None, weight=None,
                             lease_s=None, latencies={}, watching=False)
 
     def _weight(self, service: str, to: str) -> float | None:

@@ -279,11 +279,12 @@ class Rollouts:
         recorder = self._means.executor.recorder
         while True:
             try:
-                analysis = folded(await recorder.call(recorder.journal.read, live.progress.id))
+                events = await recorder.call(recorder.journal.read, live.progress.id)
             except JournalError as error:
                 log.warning("run %s: its evidence cannot be read yet: %s", live.progress.id, error)
                 await asyncio.sleep(JOURNAL_S)
                 continue
+            analysis = await asyncio.to_thread(folded, events)  # half a second for an hour of ticks
             run = live.progress
             why = run.reason if run.going_back and analysis.told == "bad" else went_back(run)
             if why is not None:

@@ -12,7 +12,6 @@ from engine.journal.events import SYSTEM, NewEvent
 from engine.procedures.executor import Executor, Live
 from engine.procedures.rollouts import Rollout
 from engine.procedures.run import RunProgress
-from engine.rollout.analysis import folded
 from engine.rollout.facts import named, rollable
 from engine.rollout.traffic.router import Router, read_traffic
 from engine.words import span
@@ -58,8 +57,9 @@ class Succession:
         rows = await recorder.call(recorder.journal.runs, ["done"], 1000)
         for row in rows:
             if row.service == service and row.ended is not None:
-                began = folded(await recorder.call(recorder.journal.read, row.id)).began
-                if began.get("champion") == variant:
+                events = await recorder.call(recorder.journal.read, row.id)
+                if any(event.kind == "rollout.began" and event.data.get("champion") == variant
+                       for event in events):
                     return row.ended
         return None
 
