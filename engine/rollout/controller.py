@@ -236,12 +236,13 @@ class Rollouts:
         """The journal does not take the stop of a rollout: send its traffic back beside it, at once."""
         found = facts(live.progress)
         if found is not None:
-            task = asyncio.create_task(self._safe_now(found), name=f"safe weights of {found.service}")
+            task = asyncio.create_task(self._safe_now(live, found), name=f"safe weights of {found.service}")
             self._tasks[f"safe {live.progress.id}"] = task
 
-    async def _safe_now(self, found: Facts) -> None:
+    async def _safe_now(self, live: Live, found: Facts) -> None:
+        """Until that, or its own way back, has done it: what comes after may be another rollout's."""
         wait = POLL_S
-        while True:
+        while not live.progress.finished:
             try:
                 await asyncio.wait_for(self._means.router().shift(found.service, found.safe), ROUTER_S)
             except (OpsdeckError, TimeoutError) as error:

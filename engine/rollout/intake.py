@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from math import isfinite
+from math import ceil, isfinite
 
 from engine.monitoring.histograms import Histogram, count_above, quantile
 from engine.monitoring.sources.source import ERROR_TYPES
@@ -83,11 +83,15 @@ def marked(tick: Tick, mark: Mark) -> Tick:
     return replace(tick, mark=mark) if mark else tick
 
 
-def recorded(tick: Tick, rate: Sequence[int] | None) -> Tick:
+def recorded(tick: Tick, rate: Sequence[int] | None, floor: float = 0.0) -> Tick:
     """A tick whose baseline is gone, with one from before in its place: `rate` is (n, y) of its requests
-    and failures. Nothing is guaranteed by such a comparison."""
+    and failures, `floor` the least share of failures that it is taken for, since it stands in for every
+    beat: one that never failed in its minute would accuse whatever fails once in a while. Nothing is
+    guaranteed by such a comparison."""
     here = tick.counts.get(ERRORS, (*tick.requests[:1], *tick.failed[:1], 0, 0))
-    counts = {ERRORS: (here[0], here[1], rate[0], rate[1])} if rate else {}
+    counts = {}
+    if rate:
+        counts[ERRORS] = (here[0], here[1], rate[0], max(rate[1], ceil(floor * rate[0])))
     return replace(tick, counts=counts, bins={}, mark="recorded")
 
 

@@ -24,7 +24,7 @@ from engine.rollout.latencies import Latencies
 from engine.rollout.means import Means
 from engine.rollout.progress import Progress, Wanted, progress, verdict_sentence
 from engine.rollout.replay import numbers
-from engine.rollout.setup import setup
+from engine.rollout.setup import ERRORS, setup
 
 log = logging.getLogger("opsdeck")
 COMMIT_PATIENCE_S = 0.5
@@ -187,7 +187,8 @@ class Watch:
             mark = "incident"
         tick = intake.marked(tick, mark)
         if not found.split(at.weight).get(found.champion):
-            tick = intake.recorded(tick, self.analysis.began.get("recorded"))
+            floor = next(one.floor for one in self.analysis.setup.metrics if one.name == ERRORS)
+            tick = intake.recorded(tick, self.analysis.began.get("recorded"), floor)
         self._add("rollout.tick", tick.as_data())
 
     def _over(self, found: Facts) -> str | None:

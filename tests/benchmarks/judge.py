@@ -46,7 +46,7 @@ EQUAL = {"identical versions": World(),
 
 
 def figures() -> list[Figure]:
-    """Takes about three minutes on two cores."""
+    """Takes about five minutes on two cores."""
     rows = []
     with ProcessPoolExecutor(PROCESSES) as pool:
         for seed, (name, world) in enumerate(EQUAL.items()):

@@ -12,7 +12,7 @@ from engine.monitoring.histograms import Histogram
 from engine.monitoring.windows import Increment
 from engine.procedures.rollouts import Rollout
 from engine.rollout import intake
-from engine.rollout.evidence import Counts
+from engine.rollout.evidence import Counts, worse
 from engine.rollout.setup import setup
 from tests.rollout.parts import BOUNDS, CHALLENGER, CHAMPION, increment, latencies
 
@@ -150,6 +150,18 @@ def test_a_recorded_baseline_takes_the_place_of_the_one_that_is_gone():
     found = intake.recorded(tick(increment(CHALLENGER, 100, 3)), [5000, 50])
     assert (found.mark, found.counts, found.bins) == ("recorded", {"errors": (100, 3, 5000, 50)}, {})
     assert intake.recorded(tick(increment(CHALLENGER, 100, 3)), None).counts == {}
+
+
+def test_a_recorded_baseline_that_never_failed_is_taken_for_its_floor():
+    """Each beat has it again: 0 of 200 would soon accuse a version that fails once in a thousand times."""
+    beat = tick(increment(CHALLENGER, 1000, 1))
+    assert intake.recorded(beat, [200, 0], 0.005).counts["errors"] == (1000, 1, 200, 1)
+    assert intake.recorded(beat, [200, 40], 0.005).counts["errors"] == (1000, 1, 200, 40)
+    evidence = worse()
+    for _ in range(1000):
+        nc, yc, nb, yb = intake.recorded(beat, [200, 0], 0.005).counts["errors"]
+        evidence.add(Counts(nc, yc), Counts(nb, yb))
+    assert evidence.ln_e < 0
 
 
 def test_a_mark_is_set_and_nothing_else():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.rollout.replay import replay
 from tests.procedures.kit import BOB
 from tests.rollout.parts import CHALLENGER, CHAMPION, increment, second
 from tests.rollout.rig import (
@@ -487,3 +488,42 @@ async def test_an_older_rollout_that_waits_never_ends_a_newer_one(tmp_path: Path
         end_all = r.rollouts.succession.end_all
         assert await end_all("flights", "superseded", before=int(newer.progress.id)) == []
         assert not newer.progress.going_back
+
+
+async def test_evidence_is_recorded_in_its_order_whoever_holds_the_run_meanwhile(tmp_path: Path) -> None:
+    """A slow answer holds the run while two beats come: the one that decides must not overtake the other."""
+    async with rig(tmp_path) as r:
+        live = await r.roll(STANDS)
+        await r.feed(live, QUIET, r.watching(live, "watch-10"))
+        r.outside.stuck = True
+        async with live.lock:
+            await r.beat(live, Flow(300, canary=0.03))
+            await until(lambda: r.rollouts.analysis(live.progress.id).recent[-1].requests[0] >= 29)
+            await r.beat(live, WORSE)
+            await until(lambda: any(event.kind == "run.abort" for event in live.pending))
+        r.outside.stuck = False
+        await r.over(live)
+        found = replay(await r.events(live))
+        assert found.bit_equal and found.decisions[-1].recomputed[0] == "bad"
+        kinds = [event.kind for event in await r.events(live, "rollout.tick", "rollout.verdict", "run.abort")]
+        assert kinds[-4:] == ["rollout.tick", "rollout.tick", "rollout.verdict", "run.abort"]
+
+
+async def test_the_lease_is_renewed_while_the_journal_cannot_be_written(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        live = await r.roll(STANDS)
+        await r.feed(live, QUIET, r.watching(live, "watch-10"))
+        other = locked(tmp_path)
+        r.outside.stuck = True
+        watch = await r.watch(live)
+        for _ in range(8):
+            r.outside.router.monotonic += 5
+            ticks = watch.analysis.ticks
+            await r.beat(live, QUIET)
+            await until(lambda ticks=ticks: watch.analysis.ticks > ticks)
+        assert r.outside.router.in_force()["challenger"] == 10 and not live.progress.going_back
+        other.execute("ROLLBACK")
+        other.close()
+        r.outside.stuck = False
+        await r.feed(live, QUIET, lambda: watch.recorded)
+        assert (await r.analysis(live)).totals == watch.analysis.totals
