@@ -73,9 +73,9 @@ async def shadow(ctx: Context, params: Shadow) -> dict[str, Any]:
     begun = ctx.clock()
     try:
         while True:
-            passed, _ = rollouts.passed(ctx.run, ctx.step)
+            passed, now = rollouts.passed(ctx.run, ctx.step)
             if passed:
-                return _seen(ctx, rollouts, promoted=False)
+                return _seen(ctx, rollouts, now.kind != "done")
             if abs(ctx.clock() - begun - renewed) >= MIRROR_LEASE_S / 3:
                 await router.mirror(params.service, params.to, params.percent, MIRROR_LEASE_S)
                 renewed = ctx.clock() - begun

@@ -212,7 +212,7 @@ class Rollouts:
             raise NotPermitted(f"{caller.user} may not promote", hint="wanted: approver or admin")
         async with live.lock:
             run = live.progress
-            if run.finished or run.going_back:
+            if run.finished or ending(live):
                 raise Conflict(f"run {run.id} is going back or has ended: {run.reason or run.state}")
             watch = self._watches.get(run.id)
             step = watched_step(run)
@@ -287,7 +287,9 @@ class Rollouts:
                 continue
             analysis = await asyncio.to_thread(folded, events)  # half a second for an hour of ticks
             run = live.progress
-            why = run.reason if run.going_back and analysis.told == "bad" else went_back(run)
+            ended = [event.data["text"] for event in events
+                     if event.kind == "rollout.verdict" and event.data["verdict"] == "bad"]
+            why = ended[-1] if run.going_back and ended else went_back(run)
             if why is not None:
                 self.tell(run.id, why)
             return analysis

@@ -113,6 +113,18 @@ class MemoryRouter:
         return self._left()
 
 
+class MirroringMemoryRouter(MemoryRouter):
+    """One that mirrors as well: `mirrored` percent of the requests."""
+
+    mirrored: float | None = None
+
+    async def mirror(self, service: str, variant: str, percent: float, lease_s: float) -> None:
+        self.mirrored = percent
+
+    async def unmirror(self, service: str) -> None:
+        self.mirrored = None
+
+
 class MemorySupervisor:
     """Processes by name: running unless in `dead`; one in `broken` cannot be started."""
 

@@ -11,8 +11,8 @@ from engine.api import wire
 from engine.errors import Conflict, NotPermitted
 from engine.procedures.views import run_view
 from tests.procedures.kit import ANN, BOB, EVE, VIC, states
-from tests.rollout.parts import second
-from tests.rollout.rig import GATED, GOOD, QUIET, SHORT, STANDS, WORSE, Flow, Rig, rig
+from tests.rollout.parts import CHAMPION, MemoryRouter, MirroringMemoryRouter, increment, second
+from tests.rollout.rig import GATED, GOOD, QUIET, SHORT, STANDS, WORSE, Flow, Outside, Rig, rig
 
 
 def gate_of(r: Rig, live: object) -> str:
@@ -334,9 +334,6 @@ async def test_an_abort_goes_back_also_while_a_shift_hangs(tmp_path: Path, monke
 
 
 async def test_with_three_variants_the_others_keep_their_shares(tmp_path: Path) -> None:
-    from tests.rollout.parts import MemoryRouter
-    from tests.rollout.rig import Outside
-
     router = MemoryRouter(champion=60.0, other=30.0, challenger=10.0)
     async with rig(tmp_path, Outside(router=router)) as r:
         live = await r.roll(SHORT.replace("[10, 50, 100]", "[25, 100]"))
@@ -345,3 +342,54 @@ async def test_with_three_variants_the_others_keep_their_shares(tmp_path: Path) 
         await r.act(live, "abort")
         await r.over(live)
         assert router.weights == {"champion": 70, "other": 30, "challenger": 0}
+
+
+BLUE_GREEN = "blue-green: {bake: 0, mirror: {percent: 50, for: 3s}}\nrequests: 50\nlease: 30s"
+
+
+async def test_blue_green_watches_what_is_mirrored_before_anybody_gets_an_answer(tmp_path: Path) -> None:
+    router = MirroringMemoryRouter()
+    async with rig(tmp_path, Outside(router=router)) as r:
+        live = await r.roll(BLUE_GREEN)
+        await r.feed(live, [], lambda: router.mirrored == 50)
+        mirrored = [increment("challenger+mirror", 1000), increment(CHAMPION, 2000)]
+        await r.feed(live, mirrored, r.at(live, "mirror", "done"))
+        seen = await r.analysis(live)
+        assert seen.exposed == 0 and seen.totals["errors"].canary[0] >= 3000 and router.mirrored is None
+        await r.feed(live, GOOD)
+        assert live.progress.state == "done" and router.shares == [99, 100]
+
+
+async def test_a_version_that_fails_on_mirrored_requests_never_gets_any(tmp_path: Path) -> None:
+    router = MirroringMemoryRouter()
+    async with rig(tmp_path, Outside(router=router)) as r:
+        live = await r.roll(BLUE_GREEN)
+        await r.feed(live, [], lambda: router.mirrored == 50)
+        await r.feed(live, [increment("challenger+mirror", 100, 60), increment(CHAMPION, 200)],
+                     lambda: live.progress.going_back)
+        await r.over(live)
+        assert live.progress.state == "rolled_back" and set(router.shares) <= {0} and router.mirrored is None
+
+
+async def test_a_router_that_cannot_mirror_is_told_of(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        live = await r.roll(BLUE_GREEN)
+        await r.over(live)
+        assert "the router of flights cannot mirror requests" in live.progress.reason
+
+
+async def test_nobody_promotes_what_is_told_to_go_back_before_the_journal_knows(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        live = await r.roll(STANDS)
+        await r.feed(live, QUIET, r.watching(live, "watch-10"))
+        async with live.lock:
+            stopping = asyncio.create_task(r.act(live, "abort"))
+            while not live.pending:
+                await asyncio.sleep(0.001)
+            promoting = asyncio.create_task(r.promote(live, BOB, full=True))
+            await asyncio.sleep(0.01)
+        with pytest.raises(Conflict, match="going back"):
+            await promoting
+        await stopping
+        await r.over(live)
+        assert live.progress.state == "rolled_back"
