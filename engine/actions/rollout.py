@@ -25,6 +25,7 @@ Percent = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=SERVICE)]
 POLL = 0.25
 ROUTER_S = 20.0  # how long one try to go back may take
+EARLIER_S = 15.0  # how long a rollout waits for answers to what its version was asked before it began
 WARM_S = 15.0  # how long a rollback waits for an old version that has to be started first
 
 
@@ -99,7 +100,21 @@ async def warm_up(ctx: Context, params: Rolled) -> dict[str, Any]:
     ready = await _warm(ctx, params.service, params.to)
     if ready is None:
         ctx.log(f"{params.to} is not supervised here; its first requests will tell")
+    found = rollouts_of(ctx).facts(ctx.run)
+    if not found.before.get(params.to) and not found.plan.window:
+        await _answered(ctx, params.service, params.to)
     return {"supervised": ready is not None, "ready": ready}
+
+
+async def _answered(ctx: Context, service: str, variant: str) -> None:
+    """Wait a while until what a version without traffic was asked before is answered: what of it fails
+    late, as timeouts do, would be held against this rollout."""
+    waited = 0.0
+    while waited < EARLIER_S and (left := rollouts_of(ctx).under_way(service, variant)):
+        if not waited:
+            ctx.log(f"{left:.0f} earlier requests to {variant} are not answered yet; waiting for them")
+        await ctx.sleep(POLL)
+        waited += POLL
 
 
 async def weigh(ctx: Context, params: Weigh) -> dict[str, Any]:

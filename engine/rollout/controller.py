@@ -139,6 +139,13 @@ class Rollouts:
         return any(event.kind == "rollout.told" and event.data.get("run") == live.progress.id
                    and text in event.data.get("text", "") for event in events)
 
+    def under_way(self, service: str, variant: str) -> float:
+        """Requests that a variant has not answered yet, as far as is known."""
+        try:
+            return float(self._means.measured.read(service, variant).get("in_flight") or 0.0)
+        except OpsdeckError:
+            return 0.0
+
     def analysis(self, run: str) -> Analysis | None:
         watch = self._watches.get(run)
         return watch.analysis if watch else None

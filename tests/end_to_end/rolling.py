@@ -128,8 +128,9 @@ class Rolling:
             yield found
 
     def break_at_25(self, witness: Witness, fault: str, *amount: str, plan: str = "stays",
-                    retry: bool = False, within: float = 30.0) -> Outcome:
-        """Roll out, inject a fault once the challenger has 25 % and was watched, see it rolled back."""
+                    retry: bool = False, settled: bool = True, within: float = 30.0) -> Outcome:
+        """Roll out, inject a fault once the challenger has 25 % and was watched, see it rolled back;
+        `settled`: and all that it was asked answered."""
         begun = time.monotonic()
         run = (str(self.demo.json("rollout", "retry", "flights", "--no-follow")["id"]) if retry
                else self.start(plan))
@@ -141,7 +142,8 @@ class Rolling:
         back = witness.first(lambda seen: seen.weights == ALL_CHAMPION, injected, within)
         view = self.ended(run)
         self.demo("demo", "fault", "clear")
-        self.demo.until("all answered", lambda: self.gateway.under_way("challenger") == 0, 5.0)
+        if settled:
+            self.demo.until("all answered", lambda: self.gateway.under_way("challenger") == 0, 5.0)
         after = self.gateway.served("challenger")
         return Outcome(" ".join((fault, *amount)), back.at - injected, back.asked, after[0] - before[0],
                        after[1] - before[1], view)

@@ -86,6 +86,19 @@ def test_every_hard_failure_is_rolled_back_within_five_seconds(rolling: Rolling)
             assert witness.most("challenger", found.back) == 0.0, found
 
 
+def test_what_an_earlier_rollout_left_unanswered_is_not_held_against_the_next(rolling: Rolling) -> None:
+    """A retry at once: the earlier one's requests are still under way, and will be timeouts."""
+    with rolling.witness() as witness:
+        rolling.break_at_25(witness, "timeout", "100", settled=False)
+        begun = time.monotonic()
+        run = str(rolling.demo.json("rollout", "retry", "flights", "--no-follow")["id"])
+        rolling.at(witness, 25.0, begun)
+        rolling.demo.until("watched", lambda: rolling.rollout(run)["exposed"] > 40)
+        assert rolling.rollout(run)["state"] == "running" and rolling.rollout(run)["bad"] == 0
+        assert rolling.demo("rollout", "abort", "flights").returncode == 0
+        assert rolling.ended(run)["state"] == "rolled_back"
+
+
 def test_a_server_that_dies_is_rolled_back_and_the_next_rollout_starts_it(rolling: Rolling) -> None:
     with rolling.witness() as witness:
         found = rolling.break_at_25(witness, "kill")
