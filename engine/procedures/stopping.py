@@ -27,8 +27,11 @@ class Stopper:
         self.on_unrecorded: Callable[[Live], None] = lambda live: None
 
     async def stop(self, live: Live, event: NewEvent) -> None:
-        """Stop what runs first, then record `event` (a `run.abort`), in the journal or beside it."""
+        """Stop what runs first, then record `event` (a `run.abort`), in the journal or beside it. A run that
+        is told to go back already keeps the reason why."""
         rollback = bool(event.data.get("rollback"))
+        if rollback and _goes_back(live):
+            return
         live.stopping = not rollback
         live.pending.append(event)
         for id, job in list(live.jobs.items()):
@@ -61,3 +64,8 @@ class Stopper:
         except JournalError as error:
             log.critical("abort of run %s by %s is recorded nowhere else: %s", event.run,
                          event.actor.user, error)
+
+
+def _goes_back(live: Live) -> bool:
+    return live.progress.abort == "rollback" or any(
+        event.kind == "run.abort" and event.data.get("rollback") for event in live.pending)

@@ -393,3 +393,17 @@ async def test_nobody_promotes_what_is_told_to_go_back_before_the_journal_knows(
         await stopping
         await r.over(live)
         assert live.progress.state == "rolled_back"
+
+
+async def test_whoever_aborts_what_goes_back_already_leaves_the_reason_why(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        live = await r.roll(STANDS)
+        await r.feed(live, QUIET, r.watching(live, "watch-10"))
+        r.outside.router.down = True
+        await r.beat(live, WORSE)
+        await r.feed(live, [], lambda: live.progress.going_back)
+        await r.act(live, "abort", reason="it looks bad to me too")
+        r.outside.router.down = False
+        await r.over(live)
+        assert live.progress.reason.startswith("the new version is worse")
+        assert len(await r.events(live, "run.abort")) == 1
