@@ -2,7 +2,8 @@
 
 Seconds are counted from before the command that injects the fault (a model server looks at its faults
 every 0.2 s) to the first answer of the gateway's admin socket with all traffic at the champion, asked
-every 20 ms.
+every 20 ms. It comes just after a beat of the collector, which is the worst moment: what was found then
+waits a second for the next.
 """
 
 from __future__ import annotations
