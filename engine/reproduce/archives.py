@@ -60,7 +60,7 @@ def members(content: BinaryIO, where: str, budget: Budget) -> Iterator[tuple[str
     elif start[:3] == b"BZh" and start[4:10] == b"1AY&SY":
         unpacked = bz2.BZ2File(content)
     elif start[:6] == b"\xfd7zXZ\0":
-        unpacked = lzma.LZMAFile(content)
+        unpacked = lzma.LZMAFile(content)  # noqa: SIM115
     return None if unpacked is None else _guarded(_compressed(unpacked, where, budget), where)
 
 

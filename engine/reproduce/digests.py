@@ -151,7 +151,7 @@ def _target(link: Path, root: Path) -> bytes:
     except (OSError, RuntimeError) as error:
         raise UsageError("This link leads round in a circle.", where=str(link), hint="Remove it.") from error
     if target.is_absolute() or not leads.is_relative_to(root):
-        raise UsageError(f"This link leads out of its folder, to {target}; what is there would not be covered.",
+        raise UsageError(f"This link leads out of its folder, to {target}, whose content is not covered.",
                          where=str(link),
                          hint="Put a copy in its place, or name what it leads to as data of its own.")
     return os.fsencode(target)

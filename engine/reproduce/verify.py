@@ -108,13 +108,13 @@ def verify(a: Manifest, b: Manifest, tolerances: Tolerances | None = None) -> Co
     results = tuple(_results(a, b, given))
     bad = [one for one in results if one.status in ("differs", "missing")
            and (given.checksums or one.kind != "checksum")]
-    differences = tuple(_explained(one, bad, given) for one in _differences(a.content, b.content))
-    first = next((one for one in differences if one.reach != "nothing"), None)
+    unlike = tuple(_explained(one, bad, given) for one in differences(a.content, b.content))
+    first = next((one for one in unlike if one.reach != "nothing"), None)
     verdict: Verdict = ("nothing to compare" if not results else "different" if bad else
                         "identical" if all(one.status == "equal" for one in results) else "within tolerance")
-    explained = _whether(bad, differences)
-    return Comparison(verdict, results, differences, first, explained,
-                      _sentence(verdict, results, bad, first, differences, explained))
+    explained = _whether(bad, unlike)
+    return Comparison(verdict, results, unlike, first, explained,
+                      _sentence(verdict, results, bad, first, unlike, explained))
 
 
 def _results(a: Manifest, b: Manifest, tolerances: Tolerances) -> Iterator[Result]:
@@ -153,8 +153,8 @@ def _apart(a: float, b: float) -> float:
     return abs(a / 2 - b / 2) / (max(abs(a), abs(b)) / 2)
 
 
-def _differences(a: dict[str, Any], b: dict[str, Any]) -> list[Difference]:
-    """Every input that differs, sorted by rank of its rule and path."""
+def differences(a: dict[str, Any], b: dict[str, Any]) -> list[Difference]:
+    """Every input that differs between two manifests' contents, sorted by rank of its rule and path."""
     found = []
     for path, one, other in _apart_at((), a, b):
         ranked = rule(path)
