@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from engine import webhooks
 from engine.actions.web import place
 from engine.config import Asking, Config
 from engine.errors import JournalError
@@ -20,16 +21,12 @@ from engine.journal.events import ENGINE, SYSTEM, NewEvent
 from engine.procedures.approvals import counting
 from engine.procedures.decide import waiting_steps
 from engine.procedures.executor import Live
-from engine.procedures.output import harmless
 from engine.procedures.recorder import Recorder
 from engine.procedures.run import StepRun
 from engine.questions import Question, render
 from engine.waiting import gate_kind
 
 log = logging.getLogger("opsdeck")
-PATIENCE = 5.0
-TRIES = 3
-PAUSE = 1.0  # before the second try, twice as long before the third
 PAGE = 1000
 MOST_TIMES = 2  # that one question is begun
 KINDS = ("gate.asking", "gate.asked", "gate.unasked")
@@ -137,7 +134,9 @@ class Asker:
             self._ended.discard(gate)
             log.error("not in the journal, so nobody was asked: run %s, %s (%s)", gate.run, gate.step, error)
             return
-        problem = await self._post(live, gate, to, question)
+        problem = await webhooks.post(
+            to.url, render(to.format, question), id=question.id,
+            wanted=lambda: any(open.digest == gate.digest for open in _open(live)))
         kind, text = "gate.asked", f"asked for the approval of run {gate.run}, {gate.step}, at {where}"
         if problem is not None:
             kind = "gate.unasked"
@@ -159,31 +158,6 @@ class Asker:
             not_initiator=rule.not_initiator, wanted=rule.min, given=tuple(a.user for a in given),
             expires=step.expires, digest=step.digest, host=self._host,
             home=None if self._home is None else str(self._home), again=again)
-
-    async def _post(self, live: Live, gate: Gate, to: Asking, question: Question) -> str | None:
-        """What went wrong, as half a sentence; None where it was taken."""
-        import httpx
-
-        problem = ""
-        async with httpx.AsyncClient(timeout=PATIENCE) as client:
-            for attempt in range(TRIES):
-                if attempt:
-                    await asyncio.sleep(PAUSE * 2.0 ** (attempt - 1))
-                    if not any(step.digest == gate.digest for step in _open(live)):
-                        return f"{problem}; it was answered meanwhile"
-                try:
-                    response = await client.post(to.url, json=render(to.format, question),
-                                                 headers={"idempotency-key": question.id})
-                except httpx.HTTPError as error:
-                    problem = f"did not take it: {str(error) or type(error).__name__}"
-                    continue
-                if response.is_success:
-                    return None
-                said = harmless(response.text[:200]).strip().replace("\n", " ")
-                problem = f"answered {response.status_code}" + (f", {said}" if said else "")
-                if response.status_code < 500 and response.status_code not in (408, 429):
-                    return problem
-        return f"{problem}; tried {TRIES} times"
 
     async def _record(self, kind: str, gate: Gate, text: str) -> None:
         await self._recorder.append([NewEvent(run=ENGINE, kind=kind, at=self._clock(), actor=SYSTEM,

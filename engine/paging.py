@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from engine import webhooks
 from engine.config import Config
 from engine.errors import JournalError
 from engine.journal.events import ENGINE, SYSTEM, NewEvent
@@ -15,8 +16,6 @@ from engine.procedures.executor import Live
 from engine.procedures.recorder import Recorder
 
 log = logging.getLogger("opsdeck")
-PATIENCE = 5.0
-TRIES = 3
 LOOKED_AT = 1000  # of the engine's own events, for pages that may not have arrived
 RESUMED_S = 3600.0  # what is older is no news
 OF_RUNS = ("rollout.told", "glass.broken")
@@ -83,10 +82,10 @@ class Pager:
         if url is None:
             return
         which = {"id": data["id"], "run": data.get("run")} if kind in OF_RUNS else {}
-        problem = await self._post(url, {"kind": kind, "at": at, **data}, which.get("id"))
+        problem = await webhooks.post(url, {"kind": kind, "at": at, **data}, id=which.get("id"))
         if problem is not None:
             await self._record("notification.failed", self._clock(), {
-                "text": f"the {data['level']} webhook did not take {kind}: {problem}", **which})
+                "text": f"the {data['level']} webhook did not take {kind}: it {problem}", **which})
         elif which:
             await self._record("notification.sent", self._clock(), {
                 "text": f"the {data['level']} webhook took {kind}", **which})
@@ -108,23 +107,6 @@ class Pager:
                                                   data=data)])
         except JournalError as error:
             log.error("not in the journal: %s %s (%s)", kind, data.get("text", ""), error)
-
-    async def _post(self, url: str, body: dict[str, Any], id: str | None) -> str | None:
-        import httpx
-
-        problem = ""
-        headers = {"idempotency-key": id} if id is not None else {}
-        async with httpx.AsyncClient(timeout=PATIENCE, headers=headers) as client:
-            for attempt in range(TRIES):
-                try:
-                    response = await client.post(url, json=body)
-                    if response.status_code < 300:
-                        return None
-                    problem = f"status {response.status_code}"
-                except httpx.HTTPError as error:
-                    problem = str(error) or type(error).__name__
-                await asyncio.sleep(2.0 ** attempt)
-        return problem
 
     async def close(self) -> None:
         """Give what is under way a moment, then let go."""

@@ -173,7 +173,8 @@ def _gate(run: RunProgress, step: StepRun, now: float) -> list[Decision]:
 def _retry(run: RunProgress, step: StepRun, now: float) -> list[Decision]:
     at = step.retry_at
     assert at is not None
-    return [Begin(step.id, retry=True)] if now >= at else [Wake(at)]
+    set_back = now < (step.ended or 0.0)  # the wall clock: the end that it counts from has not come yet
+    return [Begin(step.id, retry=True)] if now >= at or set_back else [Wake(at)]
 
 
 def _failing(run: RunProgress, step: StepRun) -> Decision:

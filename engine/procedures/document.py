@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from engine.fields import Approvals, Duration, Model, Positive, Text, Typed
 from engine.procedures.actions import Effect
+from engine.procedures.expansion import expanded
 from engine.procedures.rollouts import Rollout
 
 ID = r"^[a-z0-9][a-z0-9-]*$"
@@ -162,7 +163,7 @@ class Document(Model):
             plan = Rollout.model_validate(given["rollout"])
         except ValidationError:  # the field says it, with its line
             return {**given, "steps": [{"id": "plan", "title": "plan", "manual": "plan"}]}
-        return {**given, "steps": plan.expanded()}
+        return {**given, "steps": expanded(plan)}
 
     @model_validator(mode="after")
     def _plan_is_of_a_rollout(self) -> Document:

@@ -8,7 +8,6 @@ durable write. A driver task per run waits for outcomes, answers and time.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
@@ -126,9 +125,11 @@ class Executor:
                     self.changed(live)
             if not self._finished(live):
                 timeout = None if live.due is None else max(0.0, live.due - self.clock())
-                with contextlib.suppress(TimeoutError):
+                try:
                     async with asyncio.timeout(timeout):  # wait_for forgets a cancel that comes with a wake
                         await live.wake.wait()
+                except TimeoutError:
+                    live.due = self.clock()  # so much time has passed, wherever the wall clock was set
         self.on_ended(live)
         self.changed(live)
 

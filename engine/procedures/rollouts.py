@@ -21,11 +21,7 @@ from engine.fields import Approvals, Duration, Model, Positive, Text
 
 Percent = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Ratio = Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)]
-BEGIN = "begin"
-RETRY = {"times": 3, "backoff": 1}
 FORMS = ("canary", "blue-green", "steps")
-WARM_TIMEOUT_S = 300.0
-SHIFT_TIMEOUT_S = 120.0
 
 
 class Weight(Model):
@@ -219,102 +215,3 @@ class Rollout(Model):
 
     def canary_steps(self) -> list[Weight]:
         return list(self.canary or ())
-
-    def expanded(self) -> list[dict[str, Any]]:
-        """The steps as they would be written out."""
-        if self.canary is not None:
-            return self._canary()
-        if self.blue_green is not None:
-            return self._blue_green(self.blue_green)
-        return self._explicit(self.steps or [])
-
-    def _canary(self) -> list[dict[str, Any]]:
-        steps = [self._begin(), self._warm_up()]
-        for one in self.canary_steps():
-            steps.append(self._weight(one.weight, one.approvals))
-            if one.weight < 100:
-                steps.append(self._watch(
-                    f"watch-{one.weight:g}", f"Watch it at {one.weight:g} %",
-                    requests=self.requests if one.requests is None else one.requests,
-                    hold=self.hold if one.hold is None else one.hold))
-        return [*steps, self._bake(self.bake), self._promote()]
-
-    def _blue_green(self, plan: BlueGreen) -> list[dict[str, Any]]:
-        steps = [self._begin(), self._warm_up()]
-        if plan.mirror is not None:
-            steps.append(self._mirror("mirror", plan.mirror))
-        return [*steps, self._weight(100.0, plan.approvals), self._bake(plan.bake), self._promote()]
-
-    def _explicit(self, plan: list[PlanStep]) -> list[dict[str, Any]]:
-        steps = [self._begin()]
-        for number, one in enumerate(plan, start=1):
-            if one.warm_up:
-                step = self._warm_up()
-            elif one.mirror is not None:
-                step = self._mirror("mirror", one.mirror)
-            elif one.weight is not None:
-                step = self._weight(one.weight)
-            elif one.wait is not None:
-                step = self._watch("wait", f"Watch it for {one.wait:g} s", hold=one.wait)
-            elif one.evidence is not None:
-                step = self._watch("evidence", f"Watch {one.evidence} requests", requests=one.evidence)
-            elif one.analysis is not None:
-                title = ("Wait for evidence that it is not worse" if one.analysis == "good"
-                         else "See that nothing speaks against it")
-                step = self._watch("analysis", title, good=one.analysis == "good")
-            elif one.approval is not None:
-                step = self._step("approval", "Let somebody decide", "rollout.look",
-                                  approvals=one.approval.model_dump())
-            else:
-                step = self._promote()
-            if one.within is not None:
-                step["timeout"] = one.within
-            if any(other["id"] == step["id"] for other in steps):
-                step["id"] = f"{step['id']}-{number}"
-            steps.append(step)
-        return steps
-
-    def _step(self, id: str, title: str, use: str, given: dict[str, Any] | None = None,
-              **more: Any) -> dict[str, Any]:
-        return {"id": id, "title": title, "use": use,
-                "with": {"service": self.service, "to": self.to, **(given or {})},
-                "on_failure": "rollback", **more}
-
-    def _begin(self) -> dict[str, Any]:
-        return self._step(
-            BEGIN, "Take note of the weights from before", "rollout.begin", timeout=SHIFT_TIMEOUT_S,
-            undo={"use": "rollout.restore", "timeout": WARM_TIMEOUT_S, "with": {
-                "service": self.service, "to": self.to,
-                "weights": "${{ steps.begin.result.safe }}",
-                "champion": "${{ steps.begin.result.champion }}"}},
-            undo_on=["done"])
-
-    def _warm_up(self) -> dict[str, Any]:
-        return self._step("warm-up", "See that the new version answers", "rollout.warm-up",
-                          timeout=WARM_TIMEOUT_S)
-
-    def _mirror(self, id: str, plan: Mirror) -> dict[str, Any]:
-        return self._step(id, f"Mirror {plan.percent:g} % of the requests to it", "rollout.mirror",
-                          {"percent": plan.percent, "hold": plan.hold}, timeout=self.patience)
-
-    def _weight(self, weight: float, approvals: Approvals | None = None) -> dict[str, Any]:
-        kept = weight - self.holdback if weight == 100 else weight
-        title = f"Give it {kept:g} % of the traffic"
-        step = self._step(f"weight-{weight:g}".replace(".", "-"), title, "rollout.weight",
-                          {"weight": kept, "lease_s": self.lease}, timeout=SHIFT_TIMEOUT_S, retry=RETRY)
-        if approvals is not None:
-            step["approvals"] = approvals.model_dump()
-        return step
-
-    def _watch(self, id: str, title: str, *, requests: int = 0, hold: float = 0.0,
-               good: bool = False) -> dict[str, Any]:
-        return self._step(id.replace(".", "-"), title, "rollout.watch",
-                          {"requests": requests, "hold": hold, "good": good}, timeout=self.patience)
-
-    def _bake(self, hold: float) -> dict[str, Any]:
-        return self._watch("bake", "Watch it with nearly all traffic", requests=self.requests, hold=hold,
-                           good=self.judge.good)
-
-    def _promote(self) -> dict[str, Any]:
-        return self._step("promote", "Make it the champion: all traffic, without a lease",
-                          "rollout.promote", timeout=SHIFT_TIMEOUT_S, retry=RETRY)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from engine.errors import ActionFailed
 from engine.procedures import expressions
-from engine.procedures.rollouts import BEGIN, Rollout
+from engine.procedures.expansion import BEGIN
+from engine.procedures.rollouts import Rollout
 from engine.procedures.run import RunProgress, StepRun
 from engine.words import nearest
 

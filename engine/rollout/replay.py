@@ -12,20 +12,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from engine.rollout.analysis import Analysis
+from engine.rollout.analysis import Analysis, Happened
 
 CLOSE = 1e-12
 
 
-class Recorded(Protocol):
+class Recorded(Happened, Protocol):
     """An event of the journal, as `engine.journal.events.Event` and `engine.api.wire.Event` are."""
 
     @property
-    def kind(self) -> str: ...
-    @property
     def at(self) -> float: ...
-    @property
-    def data(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)

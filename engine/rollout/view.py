@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.api import wire
 from engine.errors import OpsdeckError
-from engine.procedures.rollouts import BEGIN
+from engine.procedures.expansion import BEGIN
 from engine.procedures.run import RunProgress
 from engine.rollout.analysis import Analysis
 from engine.rollout.facts import PROMOTE, WEIGHT, facts, named, stage

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from engine import asking
+from engine import asking, webhooks
 from engine.asking import Asker
 from engine.config import Config
 from engine.journal.events import ENGINE
@@ -64,7 +64,7 @@ async def hook() -> AsyncIterator[Hook]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "PAUSE", 0.01)
+    monkeypatch.setattr(webhooks, "PAUSE", 0.01)
 
 
 def config(hook: Hook, format: str = "json") -> Config:
