@@ -17,7 +17,7 @@ by just that.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -50,9 +50,15 @@ class Replicates:
         tail = (1 - confidence) / 2
         return self._quantile(tail), self._quantile(1 - tail)
 
-    def lower(self, confidence: float) -> float | None:
-        """The one-sided lower bound."""
-        return None if self.doubt() is not None else self._quantile(1 - confidence)
+    @property
+    def error(self) -> float:
+        """The standard error."""
+        return float(self.values.std(ddof=1)) if len(self.values) > 1 else float("nan")
+
+    def p_at_least(self, threshold: float) -> float:
+        """The p-value of "the metric is at least `threshold`"."""
+        return replace(self, estimate=-self.estimate, values=-self.values,
+                       jackknife=-self.jackknife).p_at_most(-threshold)
 
     def p_at_most(self, threshold: float) -> float:
         """The p-value of "the metric is at most `threshold`": the level whose lower bound is just there

@@ -220,7 +220,7 @@ def _estimate(metric: metrics_.Metric, data: Labelled, plan: Plan | None, replic
         return made(None, None, "none", reason or "")
     if isinstance(plan, Sums) and plan.counted:
         hits, of = plan.features.sum(axis=0)
-        return made(hits / of, proportion_interval(hits, of, confidence), "exact")
+        return made(float(hits / of), proportion_interval(hits, of, confidence), "exact")
     if replicates is None:
         what = "rows" if data.groups is None else "groups"
         return made(value(plan), None, "none", f"{data.units:,} {what} are too few for an interval")

@@ -118,21 +118,24 @@ def auc(data: Labelled, positive: Bools, scores: Floats) -> Auc:
 class AveragePrecision:
     """The area under the precision-recall curve as a sum of steps, Σ (Rₙ - Rₙ₋₁) Pₙ over thresholds. Not by
     trapezoids, which are too favourable (Davis and Goadrich 2006). `rows` are the units of the rows from the
-    highest score down, `ends` the last row of each distinct score."""
+    highest score down, `positives` the places of positives among them. Of each distinct score that a positive
+    has, `ends` is the place of its last row, `hits` the number of positives down to it, from 0."""
 
     units: int
     rows: Ints
-    positive: Floats
+    positives: Ints
     ends: Ints
+    hits: Ints
     weights: Floats | None
 
     def values(self, counts: Floats) -> Floats:
         import numpy as np
 
+        if not len(self.positives):
+            return np.full(len(counts), np.nan)
         taken = _taken(counts, self.rows, self.weights)
-        all_ = np.cumsum(taken, axis=1)[:, self.ends]
-        taken *= self.positive
-        hits = np.cumsum(taken, axis=1, out=taken)[:, self.ends]
+        hits = np.take(np.cumsum(np.take(taken, self.positives, axis=1), axis=1), self.hits, axis=1)
+        all_ = np.take(np.cumsum(taken, axis=1), self.ends, axis=1)
         steps = np.diff(hits, axis=1, prepend=0)
         area = np.einsum("ij,ij->i", steps, np.divide(hits, all_, out=np.zeros_like(hits), where=all_ > 0))
         return over(area, hits[:, -1])
@@ -143,9 +146,11 @@ def average_precision(data: Labelled, positive: Bools, scores: Floats) -> Averag
     import numpy as np
 
     order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
     rows = order if data.groups is None else data.groups[order]
-    return AveragePrecision(data.units, rows, positive[order].astype(np.float64), ends,
+    positives = np.flatnonzero(positive[order])
+    hits = np.flatnonzero(np.diff(scores[order[positives]], append=np.nan) != 0)
+    ends = np.searchsorted(-scores[order], -scores[order[positives[hits]]], "right") - 1
+    return AveragePrecision(data.units, rows, positives, ends, hits,
                             None if data.weights is None else data.weights[order])
 
 
