@@ -217,3 +217,20 @@ async def test_approvals_race_abort_and_the_step_does_not_run_after_it(tmp_path:
                                  return_exceptions=True)
             view = await k.ended(live)
         assert view.state == "aborted" and not mark.exists()
+
+
+async def test_a_wall_clock_that_is_set_back_holds_no_retry_up(tmp_path: Path) -> None:
+    offset = 0.0
+    mark = tmp_path / "mark"
+    async with kit(tmp_path, clock=lambda: time.time() + offset) as k:
+        live = await k.start(f"""
+            - id: act
+              title: Fails the first time
+              shell: ["sh", "-c", "test -e {mark} || {{ touch {mark}; exit 1; }}"]
+              effect: idempotent
+              retry: {{times: 3, backoff: 300ms}}
+              irreversible: a test
+            """)
+        await k.until(live, lambda v: step(v, "act").state == "failed")
+        offset = -3600.0
+        assert (await k.ended(live, within=10.0)).state == "done"
