@@ -184,7 +184,9 @@ def _abort(run: RunProgress, event: Event) -> None:
     run.abort = "rollback" if event.data.get("rollback") else "plain"
     run.paused = False
     why = event.data.get("reason")
-    run.reason = why if why and event.actor.uid < 0 else f"aborted by {event.actor.user}"
+    by_a_person = event.actor.uid >= 0
+    run.reason = (f"aborted by {event.actor.user}" + (f": {why}" if why else "") if by_a_person
+                  else why or "aborted by the engine")
 
 
 def _rollback(run: RunProgress, event: Event) -> None:

@@ -313,7 +313,7 @@ async def test_an_abort_of_a_rollout_always_goes_back(tmp_path: Path) -> None:
         await r.feed(live, QUIET, r.watching(live, "watch-10"))
         await r.verbs.act(ANN, live, "abort", wire.Act(rollback=False, reason="enough"))
         await r.over(live)
-        assert live.progress.state == "rolled_back" and live.progress.reason == "aborted by ann"
+        assert live.progress.state == "rolled_back" and live.progress.reason == "aborted by ann: enough"
         assert r.outside.router.weights == {"champion": 100, "challenger": 0} and r.outside.pages == []
 
 
