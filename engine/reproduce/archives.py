@@ -11,7 +11,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import IO, BinaryIO, TypeVar, cast
@@ -21,8 +21,9 @@ from engine.errors import ActionFailed
 IN_MEMORY = 16 << 20  # a larger member goes through a file
 FIRST = "schema.json"  # comes before the others: it names them
 UNPACKED = "content"  # the name of what a gzip, bzip2 or xz file holds
-DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile,
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError,
            NotImplementedError)
+Opens = Callable[[BinaryIO, str, "Budget"], Iterator[tuple[str, BinaryIO]]]
 
 T = TypeVar("T")
 
@@ -42,26 +43,22 @@ class Budget:
 
 
 def members(content: BinaryIO, where: str, budget: Budget) -> Iterator[tuple[str, BinaryIO]] | None:
-    """Names and contents in the order of the names, or None if `content` is no archive.
+    """Names and contents in the order of the names, or None if `content` cannot be opened as an archive.
 
     Of two members with one name the second is called `name#2`. Each content is closed when the next is
-    asked for. Raises ActionFailed for a damaged or encrypted archive and past the budget.
+    asked for. Raises ActionFailed for an archive that turns out damaged or encrypted, and past the budget.
     """
     content.seek(0)
     start = content.read(512)
     content.seek(0)
-    if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
-        return _guarded(_zip(content, where, budget), where)
-    if start[257:262] == b"ustar":
-        return _guarded(_tar(content, where, budget), where)
-    unpacked: IO[bytes] | None = None
-    if start[:2] == b"\x1f\x8b":
-        unpacked = cast(IO[bytes], gzip.GzipFile(fileobj=content))
-    elif start[:3] == b"BZh" and start[4:10] == b"1AY&SY":
-        unpacked = bz2.BZ2File(content)
-    elif start[:6] == b"\xfd7zXZ\0":
-        unpacked = lzma.LZMAFile(content)  # noqa: SIM115
-    return None if unpacked is None else _guarded(_compressed(unpacked, where, budget), where)
+    opening = next((opens for begins, opens in _KINDS if begins(start)), None)
+    if opening is None:
+        return None
+    try:
+        found = opening(content, where, budget)
+    except DAMAGED:
+        return None  # it only begins like one
+    return _guarded(found, where)
 
 
 def _guarded(found: Iterator[tuple[str, BinaryIO]], where: str) -> Iterator[tuple[str, BinaryIO]]:
@@ -73,9 +70,11 @@ def _guarded(found: Iterator[tuple[str, BinaryIO]], where: str) -> Iterator[tupl
 
 
 def _zip(content: BinaryIO, where: str, budget: Budget) -> Iterator[tuple[str, BinaryIO]]:
-    with zipfile.ZipFile(content) as archive:
-        infos = [one for one in archive.infolist() if not one.is_dir()]
-        infos.sort(key=lambda one: (one.filename != FIRST, one.filename))
+    archive = zipfile.ZipFile(content)
+    infos = [one for one in archive.infolist() if not one.is_dir()]
+    infos.sort(key=lambda one: (one.filename != FIRST, one.filename))
+
+    def found() -> Iterator[tuple[str, BinaryIO]]:
         for name, info in _named([(one.filename, one) for one in infos], where, budget):
             if info.flag_bits & 1:
                 raise ActionFailed("A member of this archive is encrypted, so it cannot be compared.",
@@ -83,23 +82,38 @@ def _zip(content: BinaryIO, where: str, budget: Budget) -> Iterator[tuple[str, B
             with closing(_aside(archive.open(info), where, budget)) as member:
                 yield name, member
 
+    return found()
+
 
 def _tar(content: BinaryIO, where: str, budget: Budget) -> Iterator[tuple[str, BinaryIO]]:
-    with tarfile.open(fileobj=content, mode="r:") as archive:
-        infos = sorted((one for one in archive.getmembers() if not one.isdir()), key=lambda one: one.name)
+    archive = tarfile.open(fileobj=content, mode="r:")  # noqa: SIM115
+    infos = sorted((one for one in archive.getmembers() if not one.isdir()), key=lambda one: one.name)
+
+    def found() -> Iterator[tuple[str, BinaryIO]]:
         for name, info in _named([(one.name.removeprefix("./"), one) for one in infos], where, budget):
-            found = archive.extractfile(info) if info.isfile() else None
-            if found is None:
+            held = archive.extractfile(info) if info.isfile() else None
+            if held is None:
                 told = f"type {info.type!r} {info.linkname}".encode(errors="surrogateescape")
                 yield name, io.BytesIO(hashlib.sha256(told).digest())
                 continue
-            with closing(_aside(found, where, budget)) as member:
+            with closing(_aside(held, where, budget)) as member:
                 yield name, member
 
+    return found()
 
-def _compressed(unpacked: IO[bytes], where: str, budget: Budget) -> Iterator[tuple[str, BinaryIO]]:
-    with closing(_aside(unpacked, where, budget)) as member:
-        yield UNPACKED, member
+
+def _unpacking(opens: Callable[[BinaryIO], IO[bytes]]) -> Opens:
+    def opened(content: BinaryIO, where: str, budget: Budget) -> Iterator[tuple[str, BinaryIO]]:
+        opens(content).read(1)
+        content.seek(0)
+
+        def found() -> Iterator[tuple[str, BinaryIO]]:
+            with closing(_aside(opens(content), where, budget)) as member:
+                yield UNPACKED, member
+
+        return found()
+
+    return opened
 
 
 def _named(found: list[tuple[str, T]], where: str, budget: Budget) -> Iterator[tuple[str, T]]:
@@ -125,3 +139,14 @@ def _aside(source: IO[bytes], where: str, budget: Budget) -> BinaryIO:
         copy.close()
         raise
     return cast(BinaryIO, copy)
+
+
+# How each begins, and what opens it: at once, so that what cannot be opened is told from what is damaged.
+_KINDS: tuple[tuple[Callable[[bytes], bool], Opens], ...] = (
+    (lambda start: start[:4] in (b"PK\x03\x04", b"PK\x05\x06"), _zip),
+    (lambda start: start[257:262] == b"ustar", _tar),
+    (lambda start: start[:3] == b"\x1f\x8b\x08",
+     _unpacking(lambda content: cast(IO[bytes], gzip.GzipFile(fileobj=content)))),
+    (lambda start: start[:3] == b"BZh" and start[4:10] == b"1AY&SY", _unpacking(bz2.BZ2File)),
+    (lambda start: start[:6] == b"\xfd7zXZ\0", _unpacking(lzma.LZMAFile)),
+)

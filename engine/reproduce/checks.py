@@ -43,8 +43,8 @@ class Checked:
 
 
 def check(step: Step, places: Places) -> Checked:
-    """Whether a step can be done with what is at hand. Blocking. Whatever is missing or cannot be asked is told
-    as such and raises nothing."""
+    """Whether a step can be done with what is at hand. Blocking. What is missing or cannot be asked is told
+    as such, and raises nothing."""
     try:
         return _CHECKS[step.kind](step, places)
     except OpsdeckError as error:
@@ -78,7 +78,7 @@ def _worktree(step: Step, places: Places) -> Checked:
 def _patch(step: Step, places: Places) -> Checked:
     wanted = step.facts["patch"]
     if wanted is None:
-        return Checked(step, "missing", "The run was made with uncommitted changes; no patch of them was kept.",
+        return Checked(step, "missing", "The run had uncommitted changes, and no patch of them was kept.",
                        "It can be run again without them; then the code differs.")
     kept = places.kept.get(wanted)
     if kept is None or not kept.is_file():
@@ -144,8 +144,8 @@ def _hardware(step: Step, places: Places) -> Checked:
     unlike = [one.path.removeprefix("environment.") for one in differences(then, now) if one.topic in MACHINE
               and one.reach == "rounding"]
     if unlike:
-        return Checked(step, "differs", "This machine is another than the run's, so the last digits of results "
-                       f"may differ: {', '.join(unlike[:3])}.", "Compare with tolerances.")
+        return Checked(step, "differs", "This machine is another than the run's, so the last digits of "
+                       f"results may differ: {', '.join(unlike[:3])}.", "Compare with tolerances.")
     return Checked(step, "ready", "Processor, cards and linear algebra are those of the run.")
 
 

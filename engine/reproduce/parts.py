@@ -37,7 +37,7 @@ class Lock(msgspec.Struct, frozen=True):
     """The file that pins every package."""
 
     path: str  # inside the project's folder
-    sha256: str
+    sha256: str  # of its bytes
 
 
 class Image(msgspec.Struct, frozen=True):
@@ -59,12 +59,12 @@ class Dataset(msgspec.Struct, frozen=True):
     """One data set. At least one of `sha256`, `version` and `derived` is there, or it is unversioned."""
 
     uri: str  # a path relative to the project, file:///…, or s3://bucket/key
-    kind: Literal["file", "folder", "s3", "derived"]
+    kind: Literal["file", "folder", "s3", "derived"]  # where it lies, or that the run made it
     sha256: str | None = None  # of the file's bytes; of a folder see `digests.folder`
     version: str | None = None  # S3's version id; of a prefix a digest over its objects' version ids
-    bytes: int | None = None
+    bytes: int | None = None  # how large all of it is
     files: int | None = None  # how many files or objects
-    derived: Derivation | None = None
+    derived: Derivation | None = None  # what it was made from
     objects: dict[str, str] = {}  # below an S3 prefix, of at most 10,000: key and version id
 
     @property
@@ -75,7 +75,7 @@ class Dataset(msgspec.Struct, frozen=True):
 class Python(msgspec.Struct, frozen=True):
     version: str  # such as 3.11.7
     implementation: str  # such as CPython
-    compiler: str = ""
+    compiler: str = ""  # that built it, such as GCC 12.2.0
 
 
 class System(msgspec.Struct, frozen=True):
@@ -86,15 +86,15 @@ class System(msgspec.Struct, frozen=True):
 
 
 class Cpu(msgspec.Struct, frozen=True):
-    model: str
+    model: str  # as the kernel names it
     usable: int  # cores this process may run on
     features: str = ""  # digest of the instruction sets the kernel reports; libraries choose by them
 
 
 class Gpu(msgspec.Struct, frozen=True):
-    name: str
-    driver: str
-    memory_mib: int | None = None
+    name: str  # such as NVIDIA H100 80GB HBM3
+    driver: str  # its version
+    memory_mib: int | None = None  # of the card
     capability: str = ""  # compute capability, such as 9.0
 
 
@@ -102,8 +102,8 @@ class Blas(msgspec.Struct, frozen=True):
     """A library of linear algebra or threads that is loaded (or that NumPy was built with)."""
 
     name: str  # such as openblas
-    version: str
-    threads: int | None = None
+    version: str  # "" where it does not tell
+    threads: int | None = None  # how many it uses
     layer: str = ""  # such as pthreads, or openmp
     architecture: str = ""  # the kernels it chose for this processor, such as SkylakeX
 
@@ -111,10 +111,10 @@ class Blas(msgspec.Struct, frozen=True):
 class Environment(msgspec.Struct, frozen=True):
     """Where the run took place."""
 
-    python: Python
-    system: System
-    cpu: Cpu
-    gpus: list[Gpu] = []
+    python: Python  # the interpreter that trained
+    system: System  # operating system and C library
+    cpu: Cpu  # the processor
+    gpus: list[Gpu] = []  # NVIDIA cards, as nvidia-smi lists them
     blas: dict[str, Blas] = {}  # by the name of the loaded library's role: blas, openmp
     threads: dict[str, str] = {}  # the variables that set thread counts, as the process had them
     variables: dict[str, str] = {}  # other variables that change results: hash seed, deterministic switches
@@ -125,7 +125,7 @@ class Artifact(msgspec.Struct, frozen=True):
     """A file or folder that the run made."""
 
     sha256: str  # of its bytes; of a folder see `digests.folder`
-    bytes: int
+    bytes: int  # how large all of it is
     payload: str | None = None  # canonical digest of a model (see `payload.digest`): no times, no ids
     kind: str = "file"  # model, predictions, report, file …
 
@@ -133,12 +133,12 @@ class Artifact(msgspec.Struct, frozen=True):
 class Known(msgspec.Struct, frozen=True):
     """Everything this version knows of a manifest."""
 
-    format: int
-    run: Run
-    code: Code
-    environment: Environment
-    lock: Lock | None = None
-    image: Image | None = None
+    format: int  # 1
+    run: Run  # which run
+    code: Code  # which program
+    environment: Environment  # where
+    lock: Lock | None = None  # null: the packages are pinned by no file
+    image: Image | None = None  # null: it ran outside a container
     data: dict[str, Dataset] = {}  # by the name the project gives it
     config: dict[str, Any] = {}  # the configuration the training was given
     seeds: dict[str, int | str] = {}  # by name; larger than 64 bits as text

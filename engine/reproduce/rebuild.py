@@ -84,4 +84,5 @@ def _environment(manifest: Manifest, project: str, offline: bool) -> Step:
     else:
         command = ()
     return Step("environment", "environment",
-                f"Make the environment: Python {version} and the locked packages", command, facts={"packages": known.environment.packages, "python": version})
+                f"Make the environment: Python {version} and the locked packages", command,
+                facts={"packages": known.environment.packages, "python": version})

@@ -18,6 +18,7 @@ LIMIT = 64 << 20
 
 def read(content: BinaryIO) -> tuple[dict[str, str], Any] | None:
     """New names of files by their old ones, and the schema with them; None if it is not of skops."""
+    content.seek(0)
     data = content.read(LIMIT + 1)
     try:
         schema = json.loads(data) if len(data) <= LIMIT else None

@@ -149,8 +149,9 @@ def _number(kind: Literal["loss", "metric"], name: str, a: float | str | None, b
 def _apart(a: float, b: float) -> float:
     if not (math.isfinite(a) and math.isfinite(b)):
         return math.inf
-    # Halved first, so that the distance of the largest numbers is still a number.
-    return abs(a / 2 - b / 2) / (max(abs(a), abs(b)) / 2)
+    # Divided first, so that neither the largest nor the smallest numbers leave what floats can hold.
+    largest = max(abs(a), abs(b))
+    return abs(a / largest - b / largest)
 
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> list[Difference]:
