@@ -235,7 +235,8 @@ def budget(rollout: wire.Rollout, glyphs: Glyphs, width: int) -> Line:
 
 def picture(metric: wire.RolloutMetric, rollout: wire.Rollout, width: int, height: int,
             glyphs: Glyphs) -> list[Line]:
-    """One metric over time in `height` lines: a title, the plot with its line dotted, the times."""
+    """One metric over time in `height` lines: a title, the plot with its lines dotted, the times. Where it
+    is asked, the evidence that the canary is not worse grows beside the evidence that it is."""
     share = way(metric.ln_e, metric.line)
     role = role_of(share) if metric.critical else "dim"
     where = f"ln E {ln(metric.ln_e).strip()} of {metric.line:.1f}, {percent(share)}" if metric.line else \
@@ -244,14 +245,21 @@ def picture(metric: wire.RolloutMetric, rollout: wire.Rollout, width: int, heigh
         where = where.removeprefix("ln E ")
     if share >= 1 and metric.critical:
         where += f" {glyphs.steps['failed']}"
-    title = line((f" {format.clip(metric.title, max(8, width - len(where) - 4))}", "strong"),
-                 (f"  {where}", role))
+    good = ""
+    if metric.ln_good is not None and metric.good_line:
+        good = f"  not worse {metric.ln_good:.1f} of {metric.good_line:.1f}"
+        good = good if cell_len(metric.title) + len(where) + len(good) + 4 <= width else ""
+    title = line((f" {format.clip(metric.title, max(8, width - len(where) - len(good) - 4))}", "strong"),
+                 (f"  {where}", role), (good, "ok"))
     values = [max(0.0, v) for v in metric.history]
     top = max([1.0, (metric.line or 0.0) * 1.15, *values])
-    curve = Curve("bad" if share >= 1 and metric.critical else "text", values, "*")
-    rows = plot([curve], width - 1, max(2, height - 2), round(top, 1), limit=metric.line,
+    curves = [Curve("bad" if share >= 1 and metric.critical else "text", values, "*")]
+    if metric.good_history and metric.good_line:
+        curves.insert(0, Curve("ok", [min(max(0.0, v), top) for v in metric.good_history], "+"))
+    rows = plot(curves, width - 1, max(2, height - 2), round(top, 1), limit=metric.line,
                 braille=glyphs.braille, axis=glyphs.axis,
-                at_limit=f"{metric.line:.1f}" if metric.line else "")
+                at_limit=f"{metric.line:.1f}" if metric.line else "",
+                also=metric.good_line if metric.good_history else None)
     begun, ended = format.minute(rollout.started), format.minute(rollout.ended or rollout.at)
     gap = max(1, width - 1 - GUTTER - 1 - len(begun) - len(ended))
     times = line((" " * (GUTTER + 1) + begun + " " * gap + ended, "dim"))

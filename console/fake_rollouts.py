@@ -49,7 +49,8 @@ def metrics(canary: int, baseline: int, *, timeouts: tuple[float, int] = (-0.8, 
     evidence, count = timeouts
     whole = evidence / 2 if evidence > 0 else -0.9
     return [
-        errors("errors", whole, count + int(canary * 0.002), 0.0041, ln_good=good, good_line=ALL),
+        errors("errors", whole, count + int(canary * 0.002), 0.0041, ln_good=good, good_line=ALL,
+               good_history=growing(good)),
         metric_with_good(over("p95", 48.0, slow / 2, 0.05), good * 1.7),
         over("p99", 118.0, slow, 0.01),
         errors("errors: timeout", evidence, count, 0.0019),
@@ -63,7 +64,7 @@ def metrics(canary: int, baseline: int, *, timeouts: tuple[float, int] = (-0.8, 
 
 
 def metric_with_good(one: wire.RolloutMetric, ln_good: float) -> wire.RolloutMetric:
-    one.ln_good, one.good_line = ln_good, ALL
+    one.ln_good, one.good_line, one.good_history = ln_good, ALL, growing(ln_good, 0.5)
     return one
 
 

@@ -83,15 +83,18 @@ class Canvas:
 
 
 def plot(curves: Sequence[Curve], width: int, height: int, top: float, *, limit: float | None,
-         braille: bool, axis: str, at_limit: str = "") -> list[Line]:
+         braille: bool, axis: str, at_limit: str = "", also: float | None = None) -> list[Line]:
     """`height` lines of `width` cells: an axis with the top, the middle and zero, and the curves.
 
-    With `at_limit` the axis names the limit by it, where it lies, in the place of top and middle.
+    With `at_limit` the axis names the limit by it, where it lies, in the place of top and middle; `also`
+    is a second level, dotted without a name.
     """
     inner = max(1, width - GUTTER - 1)
     canvas = Canvas(inner, height, braille=braille)
     if limit is not None and limit <= top:
         canvas.level(limit, top)
+    if also is not None and also <= top:
+        canvas.level(also, top)
     for curve in curves:
         canvas.draw(curve, top)
     labels = {0: format.plain(top), height - 1: "0"}

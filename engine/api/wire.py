@@ -314,7 +314,7 @@ class RolloutMetric(msgspec.Struct):
     ("11–13 ms", "9.1–10 ms"): an interval that holds at every look together; `edge_ms` is the latency above
     which a request is y.
     `critical` False: shown, decides nothing. `history` is ln_e over the ticks, at most 120 points, oldest
-    first.
+    first, and `good_history` ln_good.
     """
 
     name: str
@@ -330,6 +330,7 @@ class RolloutMetric(msgspec.Struct):
     history: list[float] = []
     expected: float | None = None
     edge_ms: float | None = None
+    good_history: list[float] = []
 
 
 class RolloutStep(msgspec.Struct):

@@ -81,7 +81,8 @@ class Tick:
 
 @dataclass
 class Totals:
-    """(n, y) of both sides so far, and ln E over the ticks, thinned to at most `POINTS`.
+    """(n, y) of both sides so far, and ln E over the ticks, thinned to at most `POINTS`; `good_history` is
+    that of being no worse, empty where it is not asked.
 
     `expected`: (n, y) of the canary's requests had they failed as the baseline's did in the same beats
     (direct standardization). Totals of both sides mix beats in which the canary had little with such in
@@ -92,6 +93,7 @@ class Totals:
     baseline: tuple[int, int] = (0, 0)
     expected: tuple[int, float] = (0, 0.0)
     history: list[float] = field(default_factory=list)
+    good_history: list[float] = field(default_factory=list)
 
 
 class Analysis:
@@ -188,10 +190,13 @@ class Analysis:
         self._since_point = 0
         for name, ln_e in verdict.ln_e.items():
             self.totals[name].history.append(ln_e)
+        for name, ln_good in verdict.ln_good.items():
+            self.totals[name].good_history.append(ln_good)
         if any(len(total.history) > POINTS for total in self.totals.values()):
             self._stride *= 2
             for total in self.totals.values():
                 del total.history[::2]
+                del total.good_history[::2]
 
     def _remember(self, tick: Tick) -> None:
         self.recent.append(tick)

@@ -96,7 +96,8 @@ def _metric(metric: Metric, analysis: Analysis, latencies: Mapping[str, tuple[st
         good_line=verdict.threshold if good is not None else None, values=latencies.get(metric.name),
         edge_ms=1000 * edge if edge is not None else None,
         expected=total.expected[1] / total.expected[0] if total.expected[0] else None,
-        history=[round(value, 3) for value in total.history])
+        history=[round(value, 3) for value in total.history],
+        good_history=[round(value, 3) for value in total.good_history])
 
 
 def _title(name: str) -> str:
