@@ -17,4 +17,15 @@ from engine.pipeline.expectations.model import Expectations, Finding, Severity
 from engine.pipeline.expectations.relearning import relearn
 from engine.pipeline.expectations.writing import dumps, loads
 
-__all__ = ["Expectations", "Finding", "Severity", "accept", "beside", "check", "dumps", "learn", "loads", "relearn"]
+__all__ = [
+    "Expectations",
+    "Finding",
+    "Severity",
+    "accept",
+    "beside",
+    "check",
+    "dumps",
+    "learn",
+    "loads",
+    "relearn",
+]

@@ -23,9 +23,11 @@ def accept(expectations: Expectations, finding: Finding, by: str, reason: str, a
         if not text.strip():
             raise UsageError(f"A finding is accepted with {what}.", hint="Say who accepts it, and why.")
     if finding.severity == "hard":
-        raise UsageError(f"This finding is hard and cannot be accepted: {finding.sentence}",
-                         hint="If the data is right, change expectations.yaml (its severity or its bounds) and have the "
-                              "change reviewed.")
+        raise UsageError(
+            f"This finding is hard and cannot be accepted: {finding.sentence}",
+            hint="If the data is right, change expectations.yaml (its severity or its bounds) and have the "
+            "change reviewed.",
+        )
     data = expectations.model_dump(mode="json")
     *parents, last = finding.place
     holder: Any = data
@@ -37,8 +39,10 @@ def accept(expectations: Expectations, finding: Finding, by: str, reason: str, a
     except (KeyError, IndexError, TypeError):
         current = None
     if current != finding.before:
-        raise Conflict(f"The expectation on {finding.column or 'the table'} was changed since this was found.",
-                       hint="Check the data again, and look at what is found now.")
+        raise Conflict(
+            f"The expectation on {finding.column or 'the table'} was changed since this was found.",
+            hint="Check the data again, and look at what is found now.",
+        )
     accepted = Accepted(by=by.strip(), at=at.strip(), reason=reason.strip()).model_dump()
     if finding.after is None:
         del holder[last]

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import textwrap
 import unicodedata
 from typing import Any
 
-from engine.pipeline.expectations.columns import percent
+from engine.pipeline.expectations.findings import percent
 from engine.pipeline.expectations.model import Finding
 
 WIDTH = 80
 BAR = 20
 MOST_ROWS = 12
-LEVELS = ((0.01, "1 %"), (0.05, "5 %"), (0.25, "25 %"), (0.5, "median"), (0.75, "75 %"), (0.95, "95 %"), (0.99, "99 %"))
+LEVELS = (
+    (0.01, "1 %"),
+    (0.05, "5 %"),
+    (0.25, "25 %"),
+    (0.5, "median"),
+    (0.75, "75 %"),
+    (0.95, "95 %"),
+    (0.99, "99 %"),
+)
 
 
 def beside(finding: Finding) -> list[str]:
     """Rows of at most 80 columns: the sentence, the effect, and expected and seen side by side, with
     quantiles and a histogram for numbers and shares for categories."""
-    lines = textwrap.wrap(visible(str(finding)), WIDTH) + textwrap.wrap(_effect(finding), WIDTH)
+    lines = wrapped(visible(str(finding))) + wrapped(_effect(finding))
     before, after = finding.before or {}, finding.after or {}
     if finding.kind == "distribution" and after:
         lines += ["", *_histogram(before, finding.shares), "", *_quantiles(before, after)]
@@ -26,10 +33,9 @@ def beside(finding: Finding) -> list[str]:
         lines += ["", *_categories(before, after)]
     else:
         lines += ["", *_columns([("expected", "seen"), (visible(finding.expected), visible(finding.seen))])]
-    accepted = before.get("accepted")
-    if accepted:
-        lines += ["", *textwrap.wrap(visible(f"The expectation was accepted by {accepted['by']} at {accepted['at']}: "
-                                             f"{accepted['reason']}"), WIDTH)]
+    if accepted := before.get("accepted"):
+        said = f"The expectation was accepted by {accepted['by']} at {accepted['at']}: {accepted['reason']}"
+        lines += ["", *wrapped(visible(said))]
     return lines
 
 
@@ -41,7 +47,9 @@ def _effect(finding: Finding) -> str:
     if finding.margin is not None:
         parts[0] += f" (margin {finding.margin:g})"
     if finding.chance is not None:
-        parts.append(f"by chance {finding.chance:.1g}" if finding.chance > 1e-12 else "by chance less than 1e-12")
+        parts.append(
+            f"by chance {finding.chance:.1g}" if finding.chance > 1e-12 else "by chance less than 1e-12"
+        )
     parts += [f"{name} {value:.3g}" for name, value in finding.more.items()]
     if finding.rows:
         parts.append(f"{finding.rows:,} rows")
@@ -68,7 +76,9 @@ def _histogram(before: dict[str, Any], seen: list[float]) -> list[str]:
 def _categories(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """The values whose share changed most, then what is left."""
     old, new = dict(before["shares"]), dict(after.get("shares", []))
-    names = sorted(old.keys() | new.keys(), key=lambda name: (-abs(new.get(name, 0) - old.get(name, 0)), name))
+    names = sorted(
+        old.keys() | new.keys(), key=lambda name: (-abs(new.get(name, 0) - old.get(name, 0)), name)
+    )
     rows = [(name if name else '""', old.get(name, 0.0), new.get(name, 0.0)) for name in names[:MOST_ROWS]]
     rows.sort(key=lambda row: (-row[1], -row[2], row[0]))
     rest = (1 - sum(row[1] for row in rows), 1 - sum(row[2] for row in rows))
@@ -119,7 +129,7 @@ def _columns(rows: list[tuple[str, str]]) -> list[str]:
     half = (WIDTH - 2) // 2
     lines = []
     for left, right in rows:
-        lefts, rights = textwrap.wrap(left, half) or [""], textwrap.wrap(right, half) or [""]
+        lefts, rights = wrapped(left, half) or [""], wrapped(right, half) or [""]
         for at in range(max(len(lefts), len(rights))):
             one = lefts[at] if at < len(lefts) else ""
             two = rights[at] if at < len(rights) else ""
@@ -136,6 +146,21 @@ def cells(text: str) -> int:
     """How many columns of a terminal a text takes."""
     return sum(0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1
                for one in text)
+
+
+def wrapped(text: str, width: int = WIDTH) -> list[str]:
+    """The text in lines of at most `width` columns, broken between words where it can be."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and cells(lines[-1]) + 1 + cells(word) <= width:
+            lines[-1] += f" {word}"
+            continue
+        lines.append("")
+        for one in word:
+            if cells(lines[-1]) + cells(one) > width:
+                lines.append("")
+            lines[-1] += one
+    return lines
 
 
 def fit(text: str, width: int) -> str:

@@ -39,11 +39,17 @@ def judge(expectations: Expectations, plan: Plan, measured: Measured, now: datet
     if not measured.rows:
         return found
     level = expectations.chance / max(_tests(expectations, plan), 1)
+    there = set(plan.columns())
     for name, column in expectations.columns.items():
-        if name in plan.columns():
+        if name in there:
             found += of_columns.judge(name, column, expectations.margins, measured, level)
-    return [*found, *of_tables.keys(expectations, measured), *of_tables.freshness(expectations, measured, now),
-            *of_tables.periods(expectations, measured, level), *of_tables.correlations(expectations, measured, level)]
+    return [
+        *found,
+        *of_tables.keys(expectations, measured),
+        *of_tables.freshness(expectations, measured, now),
+        *of_tables.periods(expectations, measured, level),
+        *of_tables.correlations(expectations, measured, level),
+    ]
 
 
 def _worst(one: Finding) -> tuple[int, float, str, str]:
@@ -104,8 +110,11 @@ def _time(expectations: Expectations, source: Source, fit: dict[str, Any]) -> st
 
 
 def _comparable(expectations: Expectations, source: Source, name: str) -> bool:
-    expected = expectations.columns[name].type.name
-    return difference(expected, str(source.schema.field(name).type), source.typed) != "kind"
+    """Whether the values can be compared: they are of one kind, or numbers both, whole or not."""
+    expected, seen = expectations.columns[name].type.name, str(source.schema.field(name).type)
+    if family(expected) in NUMBERS and family(seen) in NUMBERS:
+        return True
+    return difference(expected, seen, source.typed) != "kind"
 
 
 def _schema(expectations: Expectations, source: Source) -> list[Finding]:
@@ -117,10 +126,18 @@ def _schema(expectations: Expectations, source: Source) -> list[Finding]:
         if name not in seen:
             like = nearest(name, new)
             perhaps = f" The new column {like} has a name like it: was it renamed?" if like else ""
-            found.append(Finding(
-                column=name, kind="missing column", severity=column.type.severity,
-                sentence=f"The column {name} is missing.{perhaps}", expected=column.type.name, seen="no such column",
-                place=["columns", name], before=column.model_dump(mode="json")))
+            found.append(
+                Finding(
+                    column=name,
+                    kind="missing column",
+                    severity=column.type.severity,
+                    sentence=f"The column {name} is missing.{perhaps}",
+                    expected=column.type.name,
+                    seen="no such column",
+                    place=["columns", name],
+                    before=column.model_dump(mode="json"),
+                )
+            )
             continue
         changed = difference(column.type.name, seen[name], source.typed)
         if changed != "none" and column.type.severity != "ignore":
@@ -141,6 +158,14 @@ def _retyped(name: str, expected: Expected, seen: str, changed: str) -> Finding:
         sentence = f"The column {name} is stored as {seen}, not {old}; the values are of the same kind."
     else:
         sentence = f"The column {name} holds {family(seen)} ({seen}), where {family(old)} ({old}) was."
-    return Finding(column=name, kind="type", severity="suspicious" if changed == "width" else expected.severity,
-                   sentence=sentence, expected=old, seen=seen, place=["columns", name, "type"], before=before,
-                   after={**before, "name": seen, "accepted": None})
+    return Finding(
+        column=name,
+        kind="type",
+        severity="suspicious" if changed == "width" else expected.severity,
+        sentence=sentence,
+        expected=old,
+        seen=seen,
+        place=["columns", name, "type"],
+        before=before,
+        after={**before, "name": seen, "accepted": None},
+    )

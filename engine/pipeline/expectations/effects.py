@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 LARGEST_Z = math.atanh(0.9999)  # two columns that are one have no finite Fisher z
-FEWEST_EXPECTED = 10.0  # Cochran (1954) asks for 5; the far tail that is used here wants more
+FEWEST_EXPECTED = 20.0  # Cochran (1954) asks for 5; the far tail that is used here wants more
 
 
 def ks_distance(expected: Floats, seen: Floats) -> float:
@@ -77,28 +77,49 @@ def cramers_v(expected: Floats, seen: Floats) -> float:
 
 
 def homogeneity_chance(expected: Floats, seen: Floats) -> float:
-    """The p-value of Pearson's chi-square test that two rows of counts, shape (cells,), are of one kind.
+    """The chance that two rows of counts, shape (cells,), differ so much and are of one kind.
 
-    Cells that expect fewer than FEWEST_EXPECTED rows in either row are put together, the rarest first
-    (Cochran 1954, Biometrics 10).
+    Twice the smaller p-value of two tests (Bonferroni): Pearson's chi-square over all cells together, and the
+    exact test of the cell that differs most, times the number of cells. Rare cells are for the second.
     """
+    import numpy as np
+
+    a, b = np.asarray(expected, float), np.asarray(seen, float)
+    if a.sum() == 0 or b.sum() == 0:
+        return 1.0
+    return min(1.0, 2 * min(chi_square(a, b), cell_chance(a, b)))
+
+
+def cell_chance(a: Floats, b: Floats) -> float:
+    """The p-value of the cell that differs most. Of a cell's a + b rows, b are binomial with probability
+    m / (n + m) (Przyborowski and Wilenski 1940, Biometrika 31); two-sided, and times the number of cells."""
+    import numpy as np
+    from scipy.special import bdtr, bdtrc
+
+    part, both = float(b.sum() / (a.sum() + b.sum())), a + b
+    some = both > 0
+    low = bdtr(b[some], both[some].astype(np.int64), part)
+    high = np.where(b[some] > 0, bdtrc(np.maximum(b[some] - 1, 0), both[some].astype(np.int64), part), 1.0)
+    return min(1.0, 2 * int(some.sum()) * float(np.minimum(low, high).min()))
+
+
+def chi_square(a: Floats, b: Floats) -> float:
+    """The p-value of Pearson's test of homogeneity. Cells that expect fewer than FEWEST_EXPECTED rows in
+    either row are put together, the rarest first (Cochran 1954, Biometrics 10)."""
     import numpy as np
     from scipy.special import chdtrc
 
-    a, b = np.asarray(expected, float), np.asarray(seen, float)
     n, m = float(a.sum()), float(b.sum())
-    if n == 0 or m == 0:
-        return 1.0
     both = a + b
     least = FEWEST_EXPECTED * (n + m) / min(n, m)
     order = np.argsort(both, kind="stable")
     cells = _together(both[order], least)
-    a = np.bincount(cells, weights=a[order])
-    b = np.bincount(cells, weights=b[order])
-    if len(a) < 2:
+    first: Floats = np.bincount(cells, weights=a[order]).astype(float)
+    second: Floats = np.bincount(cells, weights=b[order]).astype(float)
+    if len(first) < 2:
         return 1.0
-    statistic = float(((math.sqrt(m / n) * a - math.sqrt(n / m) * b) ** 2 / (a + b)).sum())
-    return float(chdtrc(len(a) - 1, statistic))
+    gap = math.sqrt(m / n) * first - math.sqrt(n / m) * second
+    return float(chdtrc(len(first) - 1, float((gap ** 2 / (first + second)).sum())))
 
 
 def _together(rising: Floats, least: float) -> NDArray[Any]:
@@ -148,22 +169,35 @@ def _log_choose(n: int, k: int) -> float:
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
-def far_chance(beyond: float, end: float, inner: float, level: float, n: int, m: int, *, span: float) -> float:
-    """About the chance that one of m rows lies as far out as `beyond`, when `end` is the farthest of n rows
-    and the share `level` of them lies farther out than `inner`. Values are taken outwards: end >= inner.
+def far_chance(
+    beyond: float,
+    end: float,
+    inner: tuple[float, float],
+    middle: tuple[float, float],
+    n: int,
+    m: int,
+    *,
+    span: float,
+) -> float:
+    """About the chance that one of m rows lies as far out as `beyond`, when `end` is the farthest of n rows.
 
-    The tail past `inner` is taken as exponential (Breiman, Stone and Kooperberg 1990) or, where values are
-    positive, as Pareto's (Weissman 1978, JASA 73), whichever reaches farther; its scale as twice the
-    estimate, for the farthest row is itself random. Where `inner` is the end itself, a quarter of the
-    `span` of all values is the scale.
+    `inner` and `middle` are points of the tail, each with the share of rows farther out: (3.1, 0.01) and
+    (1.2, 0.25). Values are taken outwards: end >= inner >= middle. The tail is exponential (Breiman, Stone
+    and Kooperberg 1990); where it grows wider outwards and values are positive it is Pareto's, if that
+    reaches farther (Weissman 1978, JASA 73). Its scale is the larger of the two that the points give, and
+    more than that where few rows lie beyond `inner`. Where all points are one, it is a quarter of the `span`
+    of all values; a column that never varied has no scale, and the chance is 1.
     """
-    if beyond <= end:
+    if beyond <= end or span <= 0:
         return 1.0
-    weight = max(math.log(max(level * n, math.e)), 1.0)
-    scale = (end - inner) / weight if end > inner else span / 4
-    reach = (beyond - end) / (2 * scale) if scale > 0 else math.inf
-    if end > inner > 0:
-        reach = min(reach, math.log(beyond / end) / (2 * math.log(end / inner) / weight))
+    rows = max(inner[1] * n, math.e)
+    outer, body = math.log(rows), math.log(middle[1] / inner[1])
+    doubt = 1 + 2 / math.sqrt(rows)
+    first, second = (end - inner[0]) / outer, (inner[0] - middle[0]) / body
+    reach = (beyond - end) / (doubt * (max(first, second) or span / 4))
+    if first > second and middle[0] > 0:
+        scale = max(math.log(end / inner[0]) / outer, math.log(inner[0] / middle[0]) / body)
+        reach = min(reach, math.log(beyond / end) / (doubt * scale))
     return min(1.0, m / n * math.exp(-reach))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import UsageError
@@ -49,6 +49,7 @@ from engine.pipeline.expectations.relations import LEAST_R, strongest
 from engine.pipeline.expectations.sampling import Sample
 from engine.pipeline.expectations.source import Source, open_source
 from engine.pipeline.expectations.times import HOUR, stamp, whole_periods
+from engine.pipeline.expectations.words import Words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,48 +58,17 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 MOST_CATEGORIES, MOST_POINTS, MOST_PAIRS = 50, 25, 20
-VALUES = 12_000  # that categories and points may take in the file together; it holds 20,000 of all kinds
-COUNTED = 50_000  # different words of a column that are counted at once
-LONGEST_WORD = 200
+VALUES = 18_500  # of the 20,000 that a file may hold; people add to it
 SAMPLE = 100_000
-FEWEST_FOR_KEY = 100
+FEWEST_FOR_KEY, SURE = 100, 8.0
 FEWEST_FOR_ZERO, ZERO_SHARE = 100, 0.05  # rows at exactly 0, with none below, that make 0 a bound
-
-
-@dataclass
-class _Words:
-    """Lossy counting (Manku and Motwani 2002): of too many different words, the rare ones are dropped."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    rows: int = 0
-    missing: int = 0
-    whole: bool = True
-    _batches: int = 0
-
-    def add(self, column: Any) -> None:
-        self.missing += column.null_count
-        self.rows += len(column)
-        for entry in column.drop_null().value_counts().to_pylist():
-            self.counts[entry["values"]] += entry["counts"]
-        self._batches += 1
-        if len(self.counts) > COUNTED:
-            self.whole = False
-            self.counts = Counter({word: n for word, n in self.counts.items() if n > self._batches})
-
-    def common(self, most: int) -> list[str]:
-        """The commonest words that fit into a file; none where most rows have one of their own."""
-        present = self.rows - self.missing
-        if self.whole and len(self.counts) > max(most, present // 2):
-            return []
-        chosen = sorted(self.counts.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
-        return [word for word, n in chosen if len(word) <= LONGEST_WORD and n > (0 if self.whole else 1)]
 
 
 @dataclass
 class _Explored:
     rows: int
     numbers: dict[str, NumberTally]
-    words: dict[str, _Words]
+    words: dict[str, Words]
     missing: dict[str, int]
     keys: dict[str, KeyTally]
     times: dict[str, Measured]
@@ -155,7 +125,7 @@ def _explore(source: Source) -> _Explored:
     numbers = [name for name, kind in kinds.items() if kind in NUMBERS]
     found = _Explored(
         0, {name: NumberTally() for name in numbers},
-        {name: _Words() for name, kind in kinds.items() if kind in WORDS},
+        {name: Words() for name, kind in kinds.items() if kind in WORDS},
         {name: 0 for name, kind in kinds.items() if kind not in (*NUMBERS, *WORDS)},
         {name: KeyTally() for name, kind in kinds.items() if kind in ("whole number", "text")},
         {name: Measured(0, {}, {}, {}, {}, {}, Counter(), None, Sample(1))
@@ -197,8 +167,11 @@ def _only_time(source: Source, explored: _Explored) -> str | None:
 def _plan(source: Source, explored: _Explored) -> Plan:
     varied = {name: tally for name, tally in explored.numbers.items()
               if tally.finite and name not in explored.named}
-    points = max(11, min(MOST_POINTS, VALUES // 2 // (2 * max(len(varied), 1))))
-    most = max(5, min(MOST_CATEGORIES, VALUES // 2 // (3 * max(len(explored.words), 1))))
+    # What the file can hold, less what every column takes, in equal parts.
+    others = len(source.schema.names) - len(varied) - len(explored.words)
+    free = VALUES - 50 * len(varied) - 32 * len(explored.words) - 16 * others
+    part = free // max(len(varied) + len(explored.words), 1)
+    points, most = min(MOST_POINTS, part // 2), max(5, min(MOST_CATEGORIES, part // 3))
     numbers = {}
     for name, tally in varied.items():
         edges = distributions.points(explored.sample.values(name), tally.min, tally.max, points)
@@ -226,7 +199,9 @@ def _number(kind: Type, seen: NumberTally, counted: NumberTally | None) -> Colum
     missing = _missing(seen.missing, seen.rows)
     infinite = None
     if family(kind.name) == "number":
-        infinite = Infinite(severity="suspicious" if seen.infinite else "hard", share=seen.infinite / seen.rows)
+        infinite = Infinite(
+            severity="suspicious" if seen.infinite else "hard", share=seen.infinite / seen.rows
+        )
     if counted is None or counted.plan is None:
         return Column(type=kind, missing=missing, infinite=infinite)
     edges, bins = counted.plan.edges, counted.bins
@@ -245,12 +220,14 @@ def _missing(count: int, rows: int) -> Missing:
     return Missing(severity="suspicious" if count else "hard", share=count / rows, rows=rows)
 
 
-def _categories(found: _Words, counted: Measured, name: str) -> Categories | None:
+def _categories(found: Words, counted: Measured, name: str) -> Categories | None:
     tally = counted.categories.get(name)
     if tally is None:
         return None
     rows = found.rows - found.missing
-    pairs = sorted(zip(tally.values, tally.counts.tolist(), strict=True), key=lambda pair: (-pair[1], pair[0]))
+    pairs = sorted(
+        zip(tally.values, tally.counts.tolist(), strict=True), key=lambda pair: (-pair[1], pair[0])
+    )
     return Categories(
         severity="suspicious", rows=rows, distinct=len(found.counts) if found.whole else None,
         once=sum(n == 1 for n in found.counts.values()) if found.whole else None,
@@ -265,12 +242,14 @@ def _keys(explored: _Explored, declared: Sequence[Sequence[str]]) -> list[Key]:
     """
     keys = [Key(severity="hard", columns=list(key), declared=True) for key in declared]
     for name, tally in sorted(explored.keys.items()):
-        if tally.rows < max(FEWEST_FOR_KEY, explored.rows) or tally.duplicates():
+        if tally.rows < explored.rows or tally.duplicates():
             continue
         if any(key.columns == [name] for key in keys):
             continue
         number = explored.numbers.get(name)
-        sure = number is not None and tally.rows ** 2 / (2 * (number.max - number.min + 1)) > 20
+        sure = number is not None and tally.rows ** 2 / (2 * (number.max - number.min + 1)) > SURE
+        if not sure and tally.rows < FEWEST_FOR_KEY:
+            continue
         keys.append(Key(severity="hard" if sure else "suspicious", columns=[name]))
     return keys
 
@@ -300,8 +279,15 @@ def _period(explored: _Explored, column: str | None) -> Period | None:
         return None
     ordered = sorted(counts.values())
     middle = (ordered[len(ordered) // 2] + ordered[(len(ordered) - 1) // 2]) / 2
-    return Period(severity="hard", column=column, unit=unit, periods=len(ordered), fewest=ordered[0], median=middle,
-                  most=ordered[-1])
+    return Period(
+        severity="hard",
+        column=column,
+        unit=unit,
+        periods=len(ordered),
+        fewest=ordered[0],
+        median=middle,
+        most=ordered[-1],
+    )
 
 
 def _correlations(plan: Plan, counted: Measured) -> list[Correlation]:

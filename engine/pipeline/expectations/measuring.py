@@ -141,7 +141,11 @@ class CategoryTally:
         if self._known is None:
             self._known = pa.array(self.values, type=words.type)
         self.missing += words.null_count
-        at = pc.index_in(words, value_set=self._known).fill_null(len(self.values)).to_numpy(zero_copy_only=False)
+        at = (
+            pc.index_in(words, value_set=self._known)
+            .fill_null(len(self.values))
+            .to_numpy(zero_copy_only=False)
+        )
         found = np.bincount(at, minlength=len(self.values) + 1)
         others = int(found[-1]) - words.null_count
         if others:

@@ -19,7 +19,11 @@ Severity = Literal["hard", "suspicious", "ignore"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
-PERIODS = {"hour": 3600, "day": 86_400, "week": 604_800}  # seconds; a week begins on Thursday, as the epoch did
+PERIODS = {
+    "hour": 3600,
+    "day": 86_400,
+    "week": 604_800,
+}  # seconds; a week begins on Thursday, as the epoch did
 
 
 class Accepted(Model):
@@ -198,12 +202,12 @@ class Margins(Model):
     """The least effects that count: a shift that is certain but smaller is no finding.
 
     `distribution` is a Kolmogorov-Smirnov distance; `categories` Cramér's V of a table whose two rows weigh
-    the same; `missing` Cohen's h (0.2 is his small); `correlation` Cohen's q (0.1 small, 0.3 medium);
+    the same; `missing` Cohen's h (0.2 is his small); `correlation` Cohen's q (0.3 is his medium);
     `outside` the share of rows beyond the range or in unknown categories; `count` a ratio of row counts.
     """
 
     categories: Annotated[float, Field(ge=0, le=1)] = 0.1
-    correlation: Annotated[float, Field(ge=0)] = 0.2
+    correlation: Annotated[float, Field(ge=0)] = 0.3
     count: Annotated[float, Field(ge=1)] = 2.0
     distribution: Annotated[float, Field(ge=0, le=1)] = 0.1
     missing: Annotated[float, Field(ge=0)] = 0.2
@@ -225,8 +229,23 @@ class Expectations(Model):
     correlations: list[Correlation] = []
 
 
-Kind = Literal["missing column", "new column", "type", "missing values", "infinite", "allowed", "range",
-               "distribution", "categories", "unknown category", "key", "stale", "rows", "period", "correlation"]
+Kind = Literal[
+    "missing column",
+    "new column",
+    "type",
+    "missing values",
+    "infinite",
+    "allowed",
+    "range",
+    "distribution",
+    "categories",
+    "unknown category",
+    "key",
+    "stale",
+    "rows",
+    "period",
+    "correlation",
+]
 
 
 class Finding(Model):

@@ -32,8 +32,8 @@ def strongest(columns: dict[str, Floats], most: int) -> list[tuple[str, str]]:
         first, second = x @ mask.T, (x * x) @ mask.T  # sums over the rows of the pair
         spread = second - first ** 2 / n
         r = (x @ x.T - first * first.T / n) / np.sqrt(spread * spread.T)
-    # Columns that do not vary have a spread of rounding errors.
-    r[(n < 10) | (spread <= 1e-9 * n) | (spread.T <= 1e-9 * n)] = 0.0
+    flat = spread <= 1e-9 * n  # what is left of a column that does not vary is rounding
+    r[(n < 10) | flat | flat.T] = 0.0
     found = [(-round(abs(float(r[i, j])), 9), names[i], names[j])
              for i in range(len(names)) for j in range(i + 1, len(names)) if abs(r[i, j]) >= LEAST_R]
     return sorted((a, b) for _, a, b in sorted(found)[:most])

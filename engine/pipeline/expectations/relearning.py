@@ -31,14 +31,22 @@ def relearn(expectations: Expectations, tables: Any, *, now: datetime | None = N
     if freshness is not None and expectations.freshness is not None:
         freshness = freshness.model_copy(update={"max_age": expectations.freshness.max_age})
     old_pairs = {one.columns: one for one in expectations.correlations}
-    return fresh.model_copy(update={
-        "chance": expectations.chance, "margins": expectations.margins, "new_columns": expectations.new_columns,
-        "rows": expectations.rows.model_copy(update={"learned": fresh.rows.learned}),
-        "freshness": freshness, "period": _decided(expectations.period, fresh.period),
-        "keys": _keys(expectations, fresh),
-        "columns": {name: _kept(expectations.columns[name], column) if name in expectations.columns else column
-                    for name, column in fresh.columns.items()},
-        "correlations": [_decided(old_pairs.get(one.columns), one) for one in fresh.correlations]})
+    return fresh.model_copy(
+        update={
+            "chance": expectations.chance,
+            "margins": expectations.margins,
+            "new_columns": expectations.new_columns,
+            "rows": expectations.rows.model_copy(update={"learned": fresh.rows.learned}),
+            "freshness": freshness,
+            "period": _decided(expectations.period, fresh.period),
+            "keys": _keys(expectations, fresh),
+            "columns": {
+                name: _kept(expectations.columns[name], column) if name in expectations.columns else column
+                for name, column in fresh.columns.items()
+            },
+            "correlations": [_decided(old_pairs.get(one.columns), one) for one in fresh.correlations],
+        }
+    )
 
 
 def _keys(old: Expectations, fresh: Expectations) -> list[Any]:

@@ -16,12 +16,14 @@ from engine.errors import UsageError
 
 BATCH = 65_536  # rows
 BLOCK = 4_000_000  # bytes of CSV
-MOST_COLUMNS = 300
+MOST_COLUMNS = 250
 LONGEST_NAME = 200
 # What a column that the first block of a CSV took for one type may turn out to be.
-WIDER = {"null": "int64", "int64": "double"}
+WIDER = {"null": ("int64", "double", "string"), "int64": ("double",)}
 
-_CONVERSION = re.compile(r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to ([^:]+): (.*)", re.S)
+_CONVERSION = re.compile(
+    r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to ([^:]+): (.*)", re.S
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ def open_source(data: Any) -> Source:
         if not schema.equals(first) and (typed or schema.names != first.names):
             raise UsageError(f"This table has other columns than {first_name}: {_difference(first, schema)}.",
                              where=name, hint="Learn from tables of one schema.")
-    return Source([part[0] for part in parts], first, all(part[3] for part in parts), [part[1] for part in parts])
+    return Source(
+        [part[0] for part in parts], first, all(part[3] for part in parts), [part[1] for part in parts]
+    )
 
 
 def _opened(one: Any) -> list[tuple[str, Any, Any, bool]]:
@@ -72,7 +76,8 @@ def _opened(one: Any) -> list[tuple[str, Any, Any, bool]]:
     if isinstance(one, pa.Table):
         return [("table in memory", one, one.schema, True)]
     if not isinstance(one, str | Path):
-        raise UsageError(f"A table is a file or an Arrow table, not a {type(one).__name__}.")
+        raise UsageError(f"A table is a file or an Arrow table, not a {type(one).__name__}.",
+                         hint="Name a Parquet or CSV file.")
     path = Path(one)
     if path.is_dir():
         files = sorted(path.glob("*.parquet"))
@@ -80,7 +85,9 @@ def _opened(one: Any) -> list[tuple[str, Any, Any, bool]]:
             raise UsageError("There is no Parquet file in this folder.", where=str(path))
         return [part for file in files for part in _opened(file)]
     if not path.is_file():
-        raise UsageError("There is no such file.", where=str(path), hint="Look at the path, and where it begins.")
+        raise UsageError(
+            "There is no such file.", where=str(path), hint="Look at the path, and where it begins."
+        )
     if path.stat().st_size == 0:
         raise UsageError("The file is empty: not even a header.", where=str(path))
     if path.name.endswith((".csv", ".csv.gz")):
@@ -96,17 +103,20 @@ def _parquet(path: Path) -> tuple[str, Any, Any, bool]:
         with pq.ParquetFile(path) as file:
             return str(path), path, file.schema_arrow, True
     except (pa.ArrowException, OSError) as error:
-        raise UsageError(f"This is not a Parquet file that can be read: {_first_line(error)}.", where=str(path),
-                         hint="Tables are .parquet, .csv or .csv.gz files.") from error
+        raise UsageError(
+            f"This is not a Parquet file that can be read: {_first_line(error)}.",
+            where=str(path),
+            hint="Tables are .parquet, .csv or .csv.gz files.",
+        ) from error
 
 
 def _csv(path: Path) -> tuple[str, Any, Any, bool]:
     """Arrow guesses types from the first block; the whole file is read once to see that they hold."""
     import pyarrow as pa
 
-    types: dict[str, Any] = {}
+    tried: dict[str, list[str]] = {}
     while True:
-        csv = _Csv(path, dict(types))
+        csv = _Csv(path, {name: pa.type_for_alias(kinds[-1]) for name, kinds in tried.items()})
         names: list[str] = []
         try:
             reader = _reader(csv)
@@ -119,9 +129,11 @@ def _csv(path: Path) -> tuple[str, Any, Any, bool]:
                 raise UsageError(f"This CSV cannot be read: {_first_line(error)}.", where=str(path),
                                  hint="Look at the line it names, and at quotes and separators.") from error
             name, kind = names[int(found.group(1))], found.group(3).strip()
-            if kind == "bool" or kind not in WIDER or (name in types and kind == "double"):
-                raise _mixed(path, name, kind, found.group(4)) from error
-            types[name] = pa.type_for_alias(WIDER[kind])
+            before = tried.setdefault(name, [kind])
+            wider = WIDER.get(before[0], ())
+            if len(before) > len(wider):
+                raise _mixed(path, name, before[0], found.group(4)) from error
+            before.append(wider[len(before) - 1])
             continue
         return str(path), csv, reader.schema, False
 
@@ -195,9 +207,12 @@ def _refuse(name: str, schema: Any) -> None:
     nested = [one.name for one in schema if pa.types.is_nested(one.type)]
     if nested:
         more = f" and {len(nested) - 1} more" if len(nested) > 1 else ""
-        raise UsageError(f"The column {nested[0]}{more} is nested ({schema.field(nested[0]).type}); only flat "
-                         "columns can be validated.", where=name,
-                         hint="Write its parts as columns of their own, or leave it out.")
+        raise UsageError(
+            f"The column {nested[0]}{more} is nested ({schema.field(nested[0]).type}); only flat "
+            "columns can be validated.",
+            where=name,
+            hint="Write its parts as columns of their own, or leave it out.",
+        )
 
 
 def _difference(first: Any, other: Any) -> str:

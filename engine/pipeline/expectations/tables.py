@@ -11,6 +11,8 @@ from engine.pipeline.expectations.model import PERIODS, Expectations, Finding, F
 from engine.pipeline.expectations.times import seconds_of, stamp, whole_periods
 from engine.words import span
 
+LEAST_CHANGE = 0.1  # of a correlation
+
 
 def rows(expectations: Expectations, measured: Measured) -> list[Finding]:
     """Far too few rows, or none."""
@@ -20,11 +22,22 @@ def rows(expectations: Expectations, measured: Measured) -> list[Finding]:
     sentence = (f"There are only {measured.rows:,} rows; at least {expected.least:,} are expected."
                 if measured.rows else "The table has no rows.")
     after = expected.model_copy(update={"least": measured.rows, "accepted": None})
-    return [Finding(column="", kind="rows", severity=expected.severity, sentence=sentence,
-                    expected=f"{max(expected.least, 1):,} rows or more", seen=f"{measured.rows:,} rows", measure="rows",
-                    effect=measured.rows / max(expected.learned, 1), place=["rows"],
-                    before=expected.model_dump(mode="json"), after=after.model_dump(mode="json"),
-                    rows=measured.rows)]
+    return [
+        Finding(
+            column="",
+            kind="rows",
+            severity=expected.severity,
+            sentence=sentence,
+            expected=f"{max(expected.least, 1):,} rows or more",
+            seen=f"{measured.rows:,} rows",
+            measure="rows",
+            effect=measured.rows / max(expected.learned, 1),
+            place=["rows"],
+            before=expected.model_dump(mode="json"),
+            after=after.model_dump(mode="json"),
+            rows=measured.rows,
+        )
+    ]
 
 
 def keys(expectations: Expectations, measured: Measured) -> list[Finding]:
@@ -55,13 +68,22 @@ def freshness(expectations: Expectations, measured: Measured, now: datetime | No
         # Without the column the schema says so already.
         if expected.column not in measured.missing and expected.column not in measured.categories:
             return []
-        return [_stale(expected, None, None, f"No row has a time in {expected.column}.", "no time at all", 0.0)]
+        return [
+            _stale(expected, None, None, f"No row has a time in {expected.column}.", "no time at all", 0.0)
+        ]
     newest = stamp(measured.newest)
     since = seconds_of(expected.newest) - measured.newest
     if since > 0:
-        return [_stale(expected, newest, expected.max_age,
-                       f"The newest row is of {newest}, older than the history, which reached {expected.newest}.",
-                       newest, since)]
+        return [
+            _stale(
+                expected,
+                newest,
+                expected.max_age,
+                f"The newest row is of {newest}, older than the history, which reached {expected.newest}.",
+                newest,
+                since,
+            )
+        ]
     if expected.max_age is not None and now is not None:
         age = now.timestamp() - measured.newest
         if age > expected.max_age:
@@ -116,12 +138,21 @@ def _period(expected: Period, counts: dict[int, int], worst: int, end: str, rati
     few = end == "fewest"
     after = {**expected.model_dump(mode="json"), end: n, "accepted": None}
     return Finding(
-        column=expected.column, kind="period", severity=expected.severity if few else _no_harder(expected.severity),
+        column=expected.column,
+        kind="period",
+        severity=expected.severity if few else _no_harder(expected.severity),
         sentence=f"The {expected.unit} of {at} has {'only ' if few else ''}{n:,} rows{also}; the "
-                 f"{'emptiest' if few else 'fullest'} before had {limit:,}.",
-        expected=f"{expected.fewest:,} to {expected.most:,} rows a {expected.unit}", seen=f"{n:,} rows",
-        measure="ratio of rows", effect=max(limit, 1) / max(n, 1) if few else n / max(limit, 1), margin=ratio,
-        place=["period"], before=expected.model_dump(mode="json"), after=after, rows=sum(counts.values()))
+        f"{'emptiest' if few else 'fullest'} before had {limit:,}.",
+        expected=f"{expected.fewest:,} to {expected.most:,} rows a {expected.unit}",
+        seen=f"{n:,} rows",
+        measure="ratio of rows",
+        effect=max(limit, 1) / max(n, 1) if few else n / max(limit, 1),
+        margin=ratio,
+        place=["period"],
+        before=expected.model_dump(mode="json"),
+        after=after,
+        rows=sum(counts.values()),
+    )
 
 
 def _no_harder(severity: Any) -> Any:
@@ -130,7 +161,10 @@ def _no_harder(severity: Any) -> Any:
 
 
 def correlations(expectations: Expectations, measured: Measured, level: float) -> list[Finding]:
-    """Pairs of columns that go together otherwise than they did."""
+    """Pairs of columns that go together otherwise than they did.
+
+    Near 1 a Fisher z is far from another whose r is much the same, so r must differ by LEAST_CHANGE too.
+    """
     found = []
     for at, expected in enumerate(expectations.correlations):
         table = measured.pairs.get(expected.columns)
@@ -141,18 +175,31 @@ def correlations(expectations: Expectations, measured: Measured, level: float) -
             continue
         r, error, n = effects.grade_correlation(table, grades(a.bins), grades(b.bins))
         q = effects.cohens_q(expected.r, r)
-        if error == float("inf") or abs(q) <= expectations.margins.correlation:
+        if error == float("inf") or abs(q) <= expectations.margins.correlation or (
+                abs(r - expected.r) <= LEAST_CHANGE):
             continue
         chance = effects.q_chance(q, expected.error, error)
         if chance >= level:
             continue
         after = expected.model_copy(update={"r": r, "error": error, "rows": n, "accepted": None})
         name = " × ".join(expected.columns)
-        found.append(Finding(
-            column=name, kind="correlation", severity=expected.severity,
-            sentence=f"{name} go together otherwise: their correlation is {r:.2f}, where it was {expected.r:.2f}.",
-            expected=f"r {expected.r:.2f}", seen=f"r {r:.2f}", measure="Cohen's q", effect=q,
-            margin=expectations.margins.correlation, chance=chance, place=["correlations", at],
-            before=expected.model_dump(mode="json"), after=after.model_dump(mode="json"), rows=n))
+        found.append(
+            Finding(
+                column=name,
+                kind="correlation",
+                severity=expected.severity,
+                sentence=f"{name} go together otherwise: correlation {r:.2f}, where it was {expected.r:.2f}.",
+                expected=f"r {expected.r:.2f}",
+                seen=f"r {r:.2f}",
+                measure="Cohen's q",
+                effect=q,
+                margin=expectations.margins.correlation,
+                chance=chance,
+                place=["correlations", at],
+                before=expected.model_dump(mode="json"),
+                after=after.model_dump(mode="json"),
+                rows=n,
+            )
+        )
     return found
 

@@ -17,8 +17,10 @@ def stamp(seconds: int) -> str:
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (OverflowError, ValueError, OSError) as error:
-        raise UsageError(f"The newest time, {seconds} seconds since 1970, is in no year of the calendar.",
-                         hint="Look at the unit of the time column: milliseconds read as seconds, perhaps.") from error
+        raise UsageError(
+            f"The newest time, {seconds} seconds since 1970, is in no year of the calendar.",
+            hint="Look at the unit of the time column: milliseconds read as seconds, perhaps.",
+        ) from error
 
 
 def seconds_of(text: str) -> float:

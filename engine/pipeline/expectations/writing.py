@@ -71,8 +71,12 @@ def loads(source: Path | str | bytes, name: str = "expectations.yaml") -> Expect
     if expectations is None or problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         ordered = sorted(dict.fromkeys(problems), key=lambda one: (one.line, one.column))
-        raise DocumentError(f"the expectations have {count}", [str(one) for one in ordered], where=located.name,
-                            hint="Correct the lines that are named, or learn them again.")
+        raise DocumentError(
+            f"the expectations have {count}",
+            [str(one) for one in ordered],
+            where=located.name,
+            hint="Correct the lines that are named, or learn them again.",
+        )
     return expectations
 
 
@@ -95,8 +99,13 @@ def _beyond_the_types(expectations: Expectations, located: Located) -> list[Prob
         for name in pair.columns:
             known = expectations.columns.get(name)
             if known is not None and known.distribution is None:
-                problems.append(located.problem(("correlations", at), f"the column {name} has no distribution, which "
-                                                "its correlations are measured in", "remove the correlation"))
+                problems.append(
+                    located.problem(
+                        ("correlations", at),
+                        f"the column {name} has no distribution, which its correlations are measured in",
+                        "remove the correlation",
+                    )
+                )
     for part in ("freshness", "period"):
         if (one := getattr(expectations, part)) is not None:
             named.append(((part, "column"), one.column))
@@ -147,7 +156,9 @@ def _sequence(lines: list[str], head: str, comment: str, value: Any, indent: int
     lines.append(f"{head}{comment}")
     for one in value:
         if isinstance(one, BaseModel):
-            fields = [(name, got) for name in type(one).model_fields if (got := getattr(one, name)) is not None]
+            fields = [
+                (name, got) for name in type(one).model_fields if (got := getattr(one, name)) is not None
+            ]
             inner: list[str] = []
             for name, got in fields:
                 _entry(inner, name, got, indent + 4, "")
@@ -186,8 +197,16 @@ def _quoted(text: str) -> str:
             parts.append(character)
         else:
             code = ord(character)
-            parts.append({"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(
-                character, f"\\x{code:02X}" if code < 256 else f"\\u{code:04X}" if code < 65536 else f"\\U{code:08X}"))
+            parts.append(
+                {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(
+                    character,
+                    f"\\x{code:02X}"
+                    if code < 256
+                    else f"\\u{code:04X}"
+                    if code < 65536
+                    else f"\\U{code:08X}",
+                )
+            )
     return '"' + "".join(parts) + '"'
 
 
