@@ -183,7 +183,8 @@ def test_a_clock_in_code_that_trains_is_found(project: Path, code: str) -> None:
 @pytest.mark.parametrize("code", [
     "begun = time.time(); work(); print(f'took {time.time() - begun:.1f} s')", "begun = time.perf_counter()",
     "print(datetime.now())", "begun = datetime.now(); took = datetime.now() - begun",
-    "x = datetime.fromtimestamp(5)", "moment = time.gmtime(7)"])
+    "x = datetime.fromtimestamp(5)", "moment = time.gmtime(7)", "self.begun = time.time()",
+    "def f():\n    x = time.time()\n    return time.time() - x\ndef g(x):\n    return x"])
 def test_measuring_and_telling_the_time_is_left_in_peace(project: Path, code: str) -> None:
     assert found(project, code) == []
 

@@ -69,11 +69,18 @@ def _measures(source: Source, node: ast.AST) -> bool:
 
 
 def _only_subtracted(source: Source, target: ast.expr) -> bool:
-    """Whether a name or attribute is read in the file, and each time only told or in a subtraction."""
+    """Whether a name is read in its function, and each time only told or in a subtraction. An attribute may
+    be read in another file: of one that is not read here nothing is said."""
+    scope: ast.AST = source.tree
+    if isinstance(target, ast.Name):
+        scope = target
+        while scope in source.parents and not isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef):
+            scope = source.parents[scope]
     key = _name(target)
-    reads = [node for node in ast.walk(source.tree) if isinstance(node, ast.Name | ast.Attribute)
+    reads = [node for node in ast.walk(scope) if isinstance(node, ast.Name | ast.Attribute)
              and isinstance(node.ctx, ast.Load) and _name(node) == key]
-    return bool(key and reads) and all(_told(source, node) for node in reads)
+    return bool(key) and (bool(reads) or isinstance(target, ast.Attribute)) \
+        and all(_told(source, node) for node in reads)
 
 
 def _told(source: Source, node: ast.AST) -> bool:
