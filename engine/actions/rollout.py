@@ -88,6 +88,7 @@ async def _manifests(ctx: Context, service: str, *variants: str) -> tuple[dict[s
 
 async def _unchanged(ctx: Context, found: Facts) -> None:
     """The versions must be those that the rollout began with, and that were approved."""
+    rollouts_of(ctx).same_version(ctx.run)
     now, _ = await _manifests(ctx, found.service, *found.manifests)
     for variant, digest in found.manifests.items():
         if now.get(variant) != digest:

@@ -20,7 +20,7 @@ from engine.rollout.facts import Facts, facts, holds, stage, watched_step, went_
 from engine.rollout.maker import made_by
 from engine.rollout.means import Means
 from engine.rollout.progress import Progress, Wanted, verdict_sentence
-from engine.rollout.succession import Succession, ending
+from engine.rollout.succession import Succession, ending, replaced
 from engine.rollout.watch import Watch, wanted_by
 from engine.words import percents
 
@@ -39,7 +39,7 @@ class Rollouts:
 
     def __init__(self, means: Means) -> None:
         self._means = means
-        self.succession = Succession(means.executor, means.router, means.stop)
+        self.succession = Succession(means.executor, means.router, means.stop, self.version)
         self._watches: dict[str, Watch] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._beats: dict[str, asyncio.Event] = {}
@@ -138,6 +138,23 @@ class Rollouts:
         events = await recorder.call(recorder.journal.tail, TOLD, None, ENGINE)
         return any(event.kind == "rollout.told" and event.data.get("run") == live.progress.id
                    and text in event.data.get("text", "") for event in events)
+
+    def version(self, service: str, variant: str) -> str | None:
+        """Which version a variant is now, None where nobody says."""
+        try:
+            said = self._means.measured.read(service, variant).get("version")
+        except OpsdeckError:
+            return None
+        return None if said is None else str(said)
+
+    def same_version(self, run: str) -> None:
+        """Raises ActionFailed where the new version is another by now than the one that was watched."""
+        found, analysis = self.facts(run), self.analysis(run)
+        then = analysis.began.get("versions", {}).get(found.to) if analysis is not None else None
+        now = self.version(found.service, found.to)
+        if replaced(then, now):
+            raise ActionFailed(f"{found.to} is version {now} now, and this rollout began with version {then}",
+                               hint="Start another rollout for what is there now.")
 
     def under_way(self, service: str, variant: str) -> float:
         """Requests that a variant has not answered yet, as far as is known."""

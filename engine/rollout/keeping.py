@@ -13,6 +13,7 @@ from engine.monitoring.windows import Increment
 from engine.procedures.executor import Live
 from engine.rollout.facts import Facts, Stage, holds, shifting, stage
 from engine.rollout.means import Means
+from engine.rollout.succession import ending
 from engine.rollout.traffic import verify
 from engine.rollout.traffic.router import LeasedRouter, Traffic, read_traffic
 from engine.words import percents, span
@@ -84,7 +85,7 @@ class Keeper:
         self._failures = 0
         self.lease_s = traffic.lease_s
         run = self.live.progress
-        if run.finished or run.going_back or shifting(run) or stage(run, found) != at:
+        if run.finished or ending(self.live) or shifting(run) or stage(run, found) != at:
             return
         if holds(traffic.weights, found.split(at.weight)):
             self.confirmed = at.step
@@ -111,7 +112,7 @@ class Keeper:
         except OpsdeckError:
             return
         run = self.live.progress
-        if run.finished or run.going_back or shifting(run) or stage(run, found) != at:
+        if run.finished or ending(self.live) or shifting(run) or stage(run, found) != at:
             return
         if not holds(weights, found.split(at.weight)):
             await self._end(self._moved(found, weights))

@@ -21,13 +21,16 @@ POLL_S = 0.1
 
 
 class Succession:
-    """The order of the rollouts of one engine's services. `stop` ends a run for a reason."""
+    """The order of the rollouts of one engine's services. `stop` ends a run for a reason, `version` tells
+    which version a variant of a service is now, as far as that is known."""
 
     def __init__(self, executor: Executor, router: Callable[[], Router],
-                 stop: Callable[[Live, NewEvent], Awaitable[None]]) -> None:
+                 stop: Callable[[Live, NewEvent], Awaitable[None]],
+                 version: Callable[[str, str], str | None]) -> None:
         self._executor = executor
         self._router = router
         self._stop = stop
+        self._version = version
 
     async def startable(self, run: RunProgress) -> None:
         """Raises OpsdeckError where a rollout could not even begin, before it is one."""
@@ -44,24 +47,29 @@ class Succession:
         variant so recently that it may be gone back to without analysis."""
         if not plan.window:
             return
-        left = await self._left(service, variant)
+        left, then = await self._left(service, variant)
+        hint = f"Roll it out with analysis: opsdeck rollout start {service} --to {variant}"
         if left is None or now - left > plan.window:
             since = "never had it" if left is None else f"had it last {span(now - left)} ago"
             raise ActionFailed(
-                f"{variant} is not inside the rollback window of {span(plan.window)}: it {since}.",
-                hint=f"Roll it out with analysis: opsdeck rollout start {service} --to {variant}")
+                f"{variant} is not inside the rollback window of {span(plan.window)}: it {since}.", hint=hint)
+        version = self._version(service, variant)
+        if replaced(then, version):
+            raise ActionFailed(f"{variant} is version {version} now and had the traffic as version {then}, "
+                               "so it is not what was there before.", hint=hint)
 
-    async def _left(self, service: str, variant: str) -> float | None:
-        """When a rollout last took all the traffic from a variant; None if none did."""
+    async def _left(self, service: str, variant: str) -> tuple[float | None, str | None]:
+        """When a rollout last took all the traffic from a variant, None if none did, and which version that
+        was."""
         recorder = self._executor.recorder
         rows = await recorder.call(recorder.journal.runs, ["done"], 1000)
         for row in rows:
             if row.service == service and row.ended is not None:
                 events = await recorder.call(recorder.journal.read, row.id)
-                if any(event.kind == "rollout.began" and event.data.get("champion") == variant
-                       for event in events):
-                    return row.ended
-        return None
+                for event in events:
+                    if event.kind == "rollout.began" and event.data.get("champion") == variant:
+                        return row.ended, event.data.get("versions", {}).get(variant)
+        return None, None
 
     async def alone(self, run: str, service: str) -> None:
         """End every older rollout of the service, and wait until its traffic is where it was.
@@ -98,6 +106,11 @@ class Succession:
         """The rollouts of a service that run."""
         return [live for live in self._executor.live.values()
                 if not live.progress.finished and _is_of(live, service)]
+
+
+def replaced(before: str | None, now: str | None) -> bool:
+    """Whether a variant is known to be another version than before."""
+    return before is not None and now is not None and before != now
 
 
 def ending(live: Live) -> bool:

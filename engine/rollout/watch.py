@@ -25,6 +25,7 @@ from engine.rollout.means import Means
 from engine.rollout.progress import Progress, Wanted, progress, verdict_sentence
 from engine.rollout.replay import numbers
 from engine.rollout.setup import ERRORS, setup
+from engine.rollout.succession import ending
 
 log = logging.getLogger("opsdeck")
 COMMIT_PATIENCE_S = 0.5
@@ -97,7 +98,7 @@ class Watch:
         run = self.live.progress
         found = facts(run)
         increments, self._queue = self._queue, []
-        if found is None or run.finished or run.going_back or self._stopped:
+        if found is None or run.finished or ending(self.live) or self._stopped:
             return
         if self._means.executor.problem is not None:  # a newer engine has the journal, and this rollout
             return

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.api import wire
 from engine.rollout.replay import replay
-from tests.procedures.kit import BOB
+from tests.procedures.kit import ANN, BOB
 from tests.rollout.parts import CHALLENGER, CHAMPION, increment, second
 from tests.rollout.rig import (
     GATED,
@@ -527,3 +528,21 @@ async def test_the_lease_is_renewed_while_the_journal_cannot_be_written(tmp_path
         r.outside.stuck = False
         await r.feed(live, QUIET, lambda: watch.recorded)
         assert (await r.analysis(live)).totals == watch.analysis.totals
+
+
+async def test_an_abort_while_the_journal_cannot_be_written_is_nobody_elses_doing(tmp_path: Path) -> None:
+    """The weights that are back then are not found to have been moved by somebody."""
+    async with rig(tmp_path) as r:
+        live = await r.roll(STANDS)
+        await r.feed(live, QUIET, r.watching(live, "watch-10"))
+        other = locked(tmp_path)
+        await r.verbs.act(ANN, live, "abort", wire.Act(reason="not today"))
+        await until(lambda: r.outside.router.weights == SAFE)
+        r.outside.stuck = True
+        for _ in range(12):
+            await r.beat(live, QUIET)
+        other.rollback()
+        other.close()
+        await r.over(live)
+        assert await r.events(live, "rollout.verdict") == [] and r.outside.pages == []
+        assert live.progress.state == "rolled_back"
