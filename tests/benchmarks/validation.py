@@ -31,7 +31,8 @@ else:
     found = check(loads(folder / "expectations.yaml"), folder / "new.parquet")
 seconds = time.perf_counter() - begun
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-print(json.dumps({"seconds": seconds, "cpu": time.process_time(), "gigabytes": peak, "found": [[f.column, f.kind] for f in found]}))
+print(json.dumps({"seconds": seconds, "cpu": time.process_time(), "gigabytes": peak,
+                  "found": [[f.column, f.kind] for f in found]}))
 """
 
 

@@ -145,14 +145,8 @@ def _range(
     outside = tally.below + tally.above
     far = 1.0
     if distribution is not None and n >= FEWEST_FOR_TAIL:
-        level1 = max(0.01, 10 / n)  # the tail that the scale is taken from holds ten rows or more
-        level2 = max(0.25, 2 * level1)
-        at, span = distributions.quantile, expected.max - expected.min
-        far = min(
-            effects.far_chance(-tally.min, -expected.min, (-at(distribution, level1), level1),
-                               (-at(distribution, level2), level2), n, m, span=span),
-            effects.far_chance(tally.max, expected.max, (at(distribution, 1 - level1), level1),
-                               (at(distribution, 1 - level2), level2), n, m, span=span))
+        far = min(_far(-1, tally.min, expected.min, expected, distribution, m),
+                  _far(1, tally.max, expected.max, expected, distribution, m))
     if not (many < level and outside / m > margins.outside) and far >= level:
         return None
     after = expected.model_copy(
@@ -175,6 +169,16 @@ def _range(
         chance=min(many, far),
         rows=m,
     )
+
+
+def _far(sign: int, seen: float, end: float, expected: Range, distribution: Distribution, m: int) -> float:
+    """The chance of a value as far out as `seen`, above (`sign` 1) or below (-1) the median."""
+    n, middle = distribution.rows, distributions.quantile(distribution, 0.5)
+    level = max(0.01, 10 / n)  # the tail that the slope is taken from holds ten rows or more
+    near, nearer = (distributions.tail(distribution, one, upper=sign > 0) for one in (level, 5 * level))
+    return effects.far_chance(
+        sign * (seen - middle), sign * (end - middle), (sign * (near[0] - middle), near[1]),
+        (sign * (nearer[0] - middle), nearer[1]), n, m, span=expected.max - expected.min)
 
 
 def _distribution(name: str, expected: Distribution, measured: Measured, margins: Margins,

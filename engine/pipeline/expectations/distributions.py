@@ -79,3 +79,13 @@ def quantile(distribution: Distribution, level: float) -> float:
         if share >= level - 1e-12:
             return at
     return distribution.at[-1]
+
+
+def tail(distribution: Distribution, level: float, *, upper: bool) -> tuple[float, float]:
+    """The outermost point with at least the share `level` of rows beyond it (at or below it for the lower
+    tail), and that share; the median with a half where there is none."""
+    shares = list(zip(distribution.at, distribution.share, strict=True))
+    if not upper:
+        return next((at, share) for at, share in shares if share >= level)
+    found = [(at, 1 - share) for at, share in shares if 1 - share >= level]
+    return found[-1] if found else (quantile(distribution, 0.5), 0.5)

@@ -169,36 +169,26 @@ def _log_choose(n: int, k: int) -> float:
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
-def far_chance(
-    beyond: float,
-    end: float,
-    inner: tuple[float, float],
-    middle: tuple[float, float],
-    n: int,
-    m: int,
-    *,
-    span: float,
-) -> float:
+def far_chance(beyond: float, end: float, inner: tuple[float, float], middle: tuple[float, float], n: int,
+               m: int, *, span: float) -> float:
     """About the chance that one of m rows lies as far out as `beyond`, when `end` is the farthest of n rows.
 
-    `inner` and `middle` are points of the tail, each with the share of rows farther out: (3.1, 0.01) and
-    (1.2, 0.25). Values are taken outwards: end >= inner >= middle. The tail is exponential (Breiman, Stone
-    and Kooperberg 1990); where it grows wider outwards and values are positive it is Pareto's, if that
-    reaches farther (Weissman 1978, JASA 73). Its scale is the larger of the two that the points give, and
-    more than that where few rows lie beyond `inner`. Where all points are one, it is a quarter of the `span`
-    of all values; a column that never varied has no scale, and the chance is 1.
+    Values are distances from the median, outwards. `inner` and `middle` are points of the tail, each with the
+    share of rows farther out: (3.1, 0.01) and (1.6, 0.05). The tail is taken as Pareto's, which no usual one
+    outreaches: a row is beyond x with the chance (x / end)^(-1/ξ) / n (Weissman 1978, JASA 73). ξ is the
+    larger of the slopes that the points give in logarithms, and more than that where few rows lie beyond
+    `inner`. Within one more `span` of all values no single value is far; where `inner` is the median itself,
+    the tail is exponential with a quarter of the span. A column that never varied has no tail.
     """
-    if beyond <= end or span <= 0:
+    if beyond - end <= span or span <= 0:
         return 1.0
+    if inner[0] <= 0 or end <= inner[0]:
+        return min(1.0, m / n * math.exp(-(beyond - end) / (span / 4)))
     rows = max(inner[1] * n, math.e)
-    outer, body = math.log(rows), math.log(middle[1] / inner[1])
-    doubt = 1 + 2 / math.sqrt(rows)
-    first, second = (end - inner[0]) / outer, (inner[0] - middle[0]) / body
-    reach = (beyond - end) / (doubt * (max(first, second) or span / 4))
-    if first > second and middle[0] > 0:
-        scale = max(math.log(end / inner[0]) / outer, math.log(inner[0] / middle[0]) / body)
-        reach = min(reach, math.log(beyond / end) / (doubt * scale))
-    return min(1.0, m / n * math.exp(-reach))
+    slope = math.log(end / inner[0]) / math.log(rows)
+    if 0 < middle[0] < inner[0] and middle[1] > inner[1]:
+        slope = max(slope, math.log(inner[0] / middle[0]) / math.log(middle[1] / inner[1]))
+    return min(1.0, m / n * math.exp(-math.log(beyond / end) / (slope * (1 + 2 / math.sqrt(rows)))))
 
 
 def unseen_chance(k: int, m: int, once: int, n: int, level: float) -> float:

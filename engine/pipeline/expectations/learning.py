@@ -83,8 +83,9 @@ def learn(tables: Any, *, keys: Sequence[Sequence[str]] = (), time_column: str |
     `keys` are the groups of columns by which rows are unique; columns of whole numbers or texts that never
     repeat are found without being named. `time_column` says when a row happened; if it is not given, it is
     the only column of times, if there is just one that is always filled. `max_age` in seconds makes older
-    data stale; with `now`, and without `max_age`, it is twice the age that the history has. Raises
-    UsageError where a table cannot be read, is empty, or lacks a column that is named.
+    data stale; with `now`, and without `max_age`, it is twice the age that the history has. A tenth of the
+    smallest delivery are the least rows; a hundredth where there is a time column, by which rows are counted
+    more closely. Raises UsageError where a table cannot be read, is empty, or lacks a column that is named.
     """
     source = open_source(tables)
     _refuse_unknown(source, [name for key in keys for name in key], "a key")
@@ -105,7 +106,8 @@ def learn(tables: Any, *, keys: Sequence[Sequence[str]] = (), time_column: str |
     plan = _plan(source, explored)
     counted = measure(source, plan)
     return Expectations(
-        rows=Rows(severity="hard", least=min(source.rows_each()) // 10, learned=explored.rows),
+        rows=Rows(severity="hard", least=min(source.rows_each()) // (100 if time_column else 10),
+                  learned=explored.rows),
         freshness=_freshness(explored, time_column, max_age, now),
         period=_period(explored, time_column),
         keys=found_keys,

@@ -13,6 +13,7 @@ from engine.pipeline.expectations.keys import KeyTally, hashes
 from engine.pipeline.expectations.sampling import Sample
 from engine.pipeline.expectations.source import Source
 from engine.pipeline.expectations.times import HOUR
+from engine.pipeline.expectations.words import Words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-MOST_EXAMPLES = 1_000  # different unknown categories that are remembered
 
 
 @dataclass(frozen=True)
@@ -124,13 +124,13 @@ class NumberTally:
 
 @dataclass
 class CategoryTally:
-    """Rows by listed value, and of the others; `examples` counts some of those."""
+    """Rows by listed value, and of the others, which `strangers` counts by value."""
 
     values: list[str]
     counts: Any = None
     missing: int = 0
     others: int = 0
-    examples: Counter[str] = field(default_factory=Counter)
+    strangers: Words = field(default_factory=Words)
     _known: Any = None
 
     def add(self, words: Any) -> None:
@@ -150,10 +150,7 @@ class CategoryTally:
         others = int(found[-1]) - words.null_count
         if others:
             self.others += others
-            if len(self.examples) < MOST_EXAMPLES:
-                strange = words.filter(pa.array(at == len(self.values))).drop_null()
-                for entry in strange.value_counts().to_pylist()[:MOST_EXAMPLES]:
-                    self.examples[entry["values"]] += entry["counts"]
+            self.strangers.add(words.filter(pa.array(at == len(self.values))).drop_null())
         self.counts = found[:-1] if self.counts is None else self.counts + found[:-1]
 
 

@@ -20,8 +20,9 @@ def table(rng: np.random.Generator, rows: int, *, day: int = 0, days: int = 30) 
     seconds = np.sort(rng.integers(0, days * 86_400, rows)) + day * 86_400
     return pa.table({
         "normal": common, "related": common + rng.normal(size=rows), "cauchy": rng.standard_cauchy(rows),
-        "pareto": rng.pareto(1, rows) + 1, "uniform": rng.random(rows), "count": rng.poisson(0.5, rows),
-        "rare": (rng.random(rows) < 0.002).astype(int),
+        "pareto": rng.pareto(1, rows) + 1, "student": rng.standard_t(3, rows),
+        "lognormal": rng.lognormal(0, 1.5, rows), "uniform": rng.random(rows),
+        "count": rng.poisson(0.5, rows), "rare": (rng.random(rows) < 0.002).astype(int),
         "zero": np.where(rng.random(rows) < 0.6, 0.0, rng.gamma(2, 1, rows)),
         "gaps": pa.array(rng.normal(size=rows), mask=rng.random(rows) < 0.03),
         "even": rng.choice(WORDS, rows), "skewed": rng.choice(WORDS, rows, p=SHARES),

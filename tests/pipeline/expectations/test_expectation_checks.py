@@ -170,11 +170,16 @@ def test_the_age_limit_is_learned_from_the_age_of_the_history() -> None:
 
 
 def test_far_too_few_rows_are_hard_and_none_are_too(expectations: Expectations) -> None:
-    few = check(expectations, table(20).slice(0, 100))
-    assert few[0].kind == "rows" and few[0].severity == "hard"
-    assert "only 100 rows; at least 200 are expected" in few[0].sentence
+    few = only(check(learn(table(at=None)), table(20, at=None).slice(0, 100)))
+    assert (few.kind, few.severity) == ("rows", "hard")
+    assert "only 100 rows; at least 200 are expected" in few.sentence
     none = only(check(expectations, table(20).slice(0, 0)))
     assert none.sentence == "The table has no rows." and none.severity == "hard"
+
+
+def test_a_shorter_time_is_not_far_too_few_rows(expectations: Expectations) -> None:
+    days = table(20).slice(0, ROWS // 10)
+    assert check(expectations, days) == []
 
 
 def test_a_column_of_nothing_is_missing_values_not_another_type(expectations: Expectations) -> None:
@@ -209,7 +214,7 @@ def test_nothing_can_be_learned_from_an_empty_table() -> None:
 
 def test_several_deliveries_are_one_history_and_the_smallest_says_how_few_rows_are_too_few() -> None:
     learned = learn([table(), table(20).slice(0, 500)])
-    assert (learned.rows.learned, learned.rows.least) == (2_500, 50)
+    assert (learned.rows.learned, learned.rows.least) == (2_500, 5)
 
 
 def test_findings_survive_json(expectations: Expectations) -> None:

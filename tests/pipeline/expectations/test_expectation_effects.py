@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -116,20 +117,29 @@ def test_the_chance_of_rows_beyond_all_others_is_that_of_the_top_ranks(k: int, n
     assert effects.exceedance_chance(k, n, m) == pytest.approx(stats.hypergeom.pmf(k, n + m, m, k))
 
 
-@pytest.mark.parametrize("draw", ["normal", "standard_cauchy", "exponential", "random"])
-def test_a_far_value_is_called_no_rarer_than_it_is(draw: str) -> None:
-    rng, n, level = np.random.default_rng(11), 1000, 1e-3
+@pytest.mark.parametrize("draw", [
+    lambda rng, n: rng.normal(size=n), lambda rng, n: rng.standard_cauchy(n), lambda rng, n: rng.random(n),
+    lambda rng, n: rng.exponential(size=n), lambda rng, n: rng.standard_t(3, n),
+    lambda rng, n: rng.lognormal(0, 1.5, n), lambda rng, n: rng.pareto(1, n)])
+@pytest.mark.parametrize(("n", "m"), [(200, 200), (1000, 1000), (500, 5000)])
+def test_a_far_value_is_called_no_rarer_than_it_is(
+        draw: Callable[[np.random.Generator, int], np.ndarray], n: int, m: int) -> None:
+    rng, level, tail = np.random.default_rng(11), 1e-3, max(10, n // 100)
     alarms = 0
-    for _ in range(2000):
-        old, new = np.sort(getattr(rng, draw)(size=n)), float(getattr(rng, draw)(size=n).max())
-        alarms += effects.far_chance(new, old[-1], (old[-11], 0.01), (old[-251], 0.25), n, n,
-                                     span=old[-1] - old[0]) < level
-    assert alarms / 2000 <= 5 * level
+    for _ in range(1000):
+        old = draw(rng, n)
+        new = float(draw(rng, m).max() - np.median(old))
+        old = np.sort(old - np.median(old))
+        inner, middle = (float(old[-tail - 1]), tail / n), (float(old[-5 * tail - 1]), 5 * tail / n)
+        span = float(np.ptp(old))
+        alarms += effects.far_chance(new, float(old[-1]), inner, middle, n, m, span=span) < level
+    assert alarms <= 5
 
 
 def test_a_sentinel_is_far() -> None:
-    old = np.sort(np.random.default_rng(1).normal(50, 10, 1000))
-    assert effects.far_chance(9999, old[-1], (old[-11], 0.01), (old[-251], 0.25), 1000, 1000, span=60) < 1e-9
+    old = np.sort(np.random.default_rng(1).normal(0, 10, 1000))
+    inner, middle = (float(old[-11]), 0.01), (float(old[-51]), 0.05)
+    assert effects.far_chance(9999, float(old[-1]), inner, middle, 1000, 1000, span=60) < 1e-6
 
 
 def test_unseen_categories_are_as_likely_as_good_says() -> None:

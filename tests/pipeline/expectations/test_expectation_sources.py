@@ -49,7 +49,7 @@ def test_parquet_and_a_folder_of_it_and_memory_say_the_same(tmp_path: Path) -> N
         # But for the last digits of a mean, which is taken in parts.
         assert (again.distribution and again.distribution.share) == (
             column.distribution and column.distribution.share)
-    assert folder.rows.least == 100  # of the smaller delivery
+    assert folder.rows.least == 10  # a hundredth of the smaller delivery
 
 
 def test_csv_is_read_with_its_types(tmp_path: Path) -> None:
