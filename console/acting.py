@@ -177,14 +177,17 @@ async def _moved(app: OpsdeckApp, ask: Ask, choice: Choice) -> str | None:
 
 
 def body(ask: Ask, choice: Choice, text: str) -> wire.Act:
-    """What is sent: only the fields that the verb has a use for."""
+    """What is sent: only the fields that the verb has a use for.
+
+    That the name was typed to promote in full is the console's own care: the engine wants no text.
+    """
     act = wire.Act(step=ask.step, digest=ask.digest, rollback=choice.rollback,
                    break_glass=choice.break_glass)
     if choice.verb in ("confirm", "approve"):
         act.seen_state = ask.world
     if choice.verb in ("reject", "skip") or choice.break_glass:
         act.reason = text
-    elif choice.wants != "nothing" or choice.text:
+    elif choice.verb != "promote-full" and (choice.wants != "nothing" or choice.text):
         act.text = choice.text or text
     return act
 

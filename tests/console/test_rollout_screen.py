@@ -15,6 +15,7 @@ from console.screens.rollout import RolloutScreen
 from console.screens.start import StartView
 from console.source import Link
 from engine.api import wire
+from engine.daemon.routes import WANTS
 from engine.errors import EngineUnreachable
 from tests.console.scenes import FIXED, Scene, opened, press, rollout, steady, typed, until
 
@@ -74,6 +75,9 @@ async def test_each_verb_reaches_the_engine(
         await do(app, pilot, *keys)
         (run, did, act), = source_of(app).acts
         assert (run, did, act.step) == (name, verb, step)
+        wants, may = WANTS[did]  # type: ignore[index]
+        given = {f for f in act.__struct_fields__ if getattr(act, f) not in (None, False)}
+        assert wants <= given <= wants | may, "the engine refuses a field that it has no use for"
 
 
 async def test_what_a_person_has_paused_p_resumes() -> None:
