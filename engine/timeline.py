@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from engine.api import wire
 from engine.journal.events import Event
 from engine.procedures.output import harmless
+from engine.words import percents
 
 LONGEST = 120  # characters of what a step said last
+KIND = "errors: "  # begins the name of a metric of one kind of errors
 
 
 def wire_event(event: Event) -> wire.Event:
@@ -60,6 +64,21 @@ def sentence(event: Event) -> str:
             return f"rolls back {len(data['queue'])} steps after {data['cause']}"
         case "run.finished":
             return f"ended: {data['state'].replace('_', ' ')}" + why
+        case "rollout.began":
+            return _began(data)
+        case "rollout.frozen":
+            return _frozen(data)
+        case "rollout.tick":
+            return _tick(data)
+        case "rollout.promoted":
+            skipped = "all further watching" if data.get("full") else f"the watching of {data.get('step')}"
+            verdict = f", while the verdict was {data['verdict']}" if data.get("verdict") else ""
+            return f"{event.actor.user} skipped {skipped}{verdict}{why}"
+        case "rollout.halted":
+            return f"stands: {data['text']}" if data.get("kind") else str(data["text"])
+        case "rollout.verdict":
+            text = str(data["text"])
+            return f"verdict {text if text.startswith(data['verdict']) else data['verdict'] + ': ' + text}"
         case _:
             return data.get("text") or event.kind.replace(".", " ") + why
 
@@ -77,3 +96,44 @@ def _outcome(data: dict[str, object]) -> str:
     said = str(data.get("stdout") or "").split("\n")
     last = next((line.strip() for line in reversed(said) if line.strip()), "")
     return f"{state}: {last[:LONGEST]}{'…' if len(last) > LONGEST else ''}" if last else state
+
+
+def _began(data: dict[str, Any]) -> str:
+    """What is judged against what, at which α, and from which weights on."""
+    versions = data.get("versions", {})
+
+    def named(variant: str) -> str:
+        return f"{variant} {versions[variant]}" if versions.get(variant) else variant
+
+    setup = data.get("setup", {})
+    critical = [metric["name"] for metric in setup.get("metrics", ()) if metric.get("alpha", 0) > 0]
+    kinds = sum(name.startswith(KIND) for name in critical)
+    judged = [name for name in critical if not name.startswith(KIND)]
+    if kinds:
+        judged.append("one kind of errors" if kinds == 1 else f"{kinds} kinds of errors")
+    on = f" on {', '.join(judged)}" if judged else ""
+    alpha = f", at α = {setup['alpha']:g}" if "alpha" in setup else ""
+    safe = data.get("safe", {})
+    start = f"; from {percents(dict(sorted(safe.items(), key=lambda one: -one[1])))}" if safe else ""
+    return f"judges {named(data['to'])} against {named(data['champion'])}{on}{alpha}{start}"
+
+
+def _frozen(data: dict[str, Any]) -> str:
+    """The latencies above which a request counts as slow; the event has them in seconds."""
+    edges = ", ".join(f"{name.removeprefix('latency ')} over {1000 * edge:.3g} ms"
+                      for name, edge in data["edges"].items())
+    requests = f", from {data['requests']:,.0f} requests of the old version" if data.get("requests") else ""
+    return f"what counts as slow is fixed: {edges}{requests}"
+
+
+def _tick(data: dict[str, Any]) -> str:
+    """Both sides' requests and failures at the weight in force."""
+    (new, old), (bad, borne) = data["requests"], data["failed"]
+    mark = {"incident": "; the old version fails itself, so nothing is learnt",
+            "recorded": "; compared with what was recorded before"}.get(data.get("mark", ""), "")
+    return (f"at {data['weight']:g} %: new version {_requests(new)}, {bad:,} failed; "
+            f"old version {_requests(old)}, {borne:,} failed{mark}")
+
+
+def _requests(count: int) -> str:
+    return "1 request" if count == 1 else f"{count:,} requests"

@@ -10,6 +10,7 @@ from engine.cli.text import emit, plain, say, stamp
 
 NAME = "timeline"
 HELP = "everything that happened in a run"
+TICK = "rollout.tick"  # one for each second of a rollout
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +18,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN")
     parser.add_argument("--format", choices=("md", "json"), default="md")
     parser.add_argument("--json", action="store_true", help="the same as --format json")
+    parser.add_argument("--ticks", action="store_true",
+                        help="a rollout's counts of each second too; JSON always has them")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,19 +28,26 @@ def run(args: argparse.Namespace) -> int:
     if args.json or args.format == "json":
         emit({"run": args.run, "events": events})
         return 0
-    say(markdown(client.run(args.run), events))
+    say(markdown(client.run(args.run), events, ticks=args.ticks))
     return 0
 
 
-def markdown(view: wire.RunView, events: list[wire.Event]) -> list[str]:
-    """A run and its events as a Markdown section; the hashes bind each line to the journal."""
+def markdown(view: wire.RunView, events: list[wire.Event], *, ticks: bool = False) -> list[str]:
+    """A run and its events as a Markdown section; the hashes bind each line to the journal.
+
+    Without `ticks` a rollout's counts of each second are left out, and how many they are is said.
+    """
+    shown = [event for event in events if ticks or event.kind != TICK]
+    left = len(events) - len(shown)
+    are = "row is" if left == 1 else "rows are"
+    note = ["", f"{left:,} `{TICK}` {are} left out; `--ticks` shows them."] if left else []
     ended = f", ended {stamp(view.ended)}" if view.ended is not None else ""
     return [f"# Run {_cell(view.id)}: {_cell(view.title)}", "",
             f"`{_cell(view.procedure)}` by {_cell(view.by)}, {view.state.replace('_', ' ')}, "
             f"started {stamp(view.started)}{ended}. Document sha256 `{view.document_sha256}`.", "",
             "| Time (UTC) | Who | Step | What | Hash |", "|---|---|---|---|---|",
             *(f"| {stamp(e.at)} | {_cell(e.by)} | {_step(e)} | {_cell(e.text)} | `{e.hash[:12]}` |"
-              for e in events)]
+              for e in shown), *note]
 
 
 def _step(event: wire.Event) -> str:
