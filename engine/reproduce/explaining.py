@@ -60,11 +60,9 @@ OF_DATA = ("sha256", "version", "derived", "objects")
 UNKNOWN = Rule("unknown field", (), "unknown", "this version does not know the field")
 
 
-def rule(path: tuple[str, ...]) -> tuple[int, Rule] | None:
-    """The first rule that covers a path, with its rank; None for a result. A path is a tuple, since names of
-    metrics and files hold dots."""
-    if path[0] in RESULTS:
-        return None
+def rule(path: tuple[str, ...]) -> tuple[int, Rule]:
+    """The first rule that covers the path of an input, with its rank. A path is a tuple, since names of data
+    and settings hold dots."""
     if path[0] == "data" and len(path) > 2 and path[2] not in OF_DATA:
         if path[2] in ("uri", "kind", "bytes", "files"):
             return len(RULES), RULES[-1]

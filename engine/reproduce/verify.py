@@ -158,11 +158,9 @@ def differences(a: dict[str, Any], b: dict[str, Any]) -> list[Difference]:
     """Every input that differs between two manifests' contents, sorted by rank of its rule and path."""
     found = []
     for path, one, other in _apart_at((), a, b):
-        ranked = rule(path)
-        if ranked is not None:
-            rank, covering = ranked
-            found.append((rank, Difference(".".join(path), one, other, covering.topic, covering.reach,
-                                           covering.why)))
+        rank, covering = rule(path)
+        found.append((rank, Difference(".".join(path), one, other, covering.topic, covering.reach,
+                                       covering.why)))
     return [one for _, one in sorted(found, key=lambda each: (each[0], each[1].path))]
 
 

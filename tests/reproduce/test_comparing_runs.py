@@ -148,6 +148,22 @@ def test_a_metric_whose_name_has_dots_and_one_called_as_a_field_are_only_metrics
         "code.commit"]
 
 
+@pytest.mark.parametrize(("a", "b", "tolerance", "holds"), [
+    (100.0, 110.5, Tolerance(relative=0.1), True), (110.5, 100.0, Tolerance(relative=0.1), True),
+    (100.0, 112.0, Tolerance(relative=0.1), False), (0.0, 1e-9, Tolerance(relative=0.1), False),
+    (0.0, 1e-9, Tolerance(absolute=1e-8), True), (-1.0, 1.0, Tolerance(absolute=1.9), False),
+    (math.inf, math.inf, Tolerance(), True), (math.inf, 1.0, Tolerance(9, 9), False),
+    (1.0, 1.0 + 2**-52, Tolerance(), False)])
+def test_a_tolerance_is_of_the_larger_number_or_absolute(a: float, b: float, tolerance: Tolerance,
+                                                         holds: bool) -> None:
+    assert tolerance.holds(a, b) is holds
+
+
+def test_a_field_of_data_that_is_not_known_leaves_it_open_too() -> None:
+    found = verify(made(), changed(changed(made(), "data.flights.shards", 9), "loss", 9.0))
+    assert found.explained is None and found.differences[0].reach == "unknown"
+
+
 @given(numbers, numbers, st.floats(0, 1), st.floats(0, 1))
 def test_a_tolerance_is_symmetric_and_a_wider_one_holds_at_least_as_much(
         a: float, b: float, narrow: float, wide: float) -> None:

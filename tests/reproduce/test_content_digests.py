@@ -60,6 +60,24 @@ def test_names_and_contents_cannot_be_taken_for_each_other(tmp_path: Path) -> No
     assert digests.folder(one).sha256 != digests.folder(two).sha256
 
 
+def test_a_links_name_and_target_cannot_be_taken_for_each_other(tmp_path: Path) -> None:
+    sums = set()
+    for at, (name, target) in enumerate([("a", "bc"), ("ab", "c")]):
+        folder = laid(tmp_path / str(at), {"z": b""}, ["z"])
+        (folder / name).symlink_to(target)
+        sums.add(digests.folder(folder).sha256)
+    assert len(sums) == 2
+
+
+def test_entries_come_in_the_order_of_their_names_bytes(tmp_path: Path) -> None:
+    (tmp_path / "é").mkdir()
+    for name in ("b", "a.b", "a", "Z", "é/x", "ab", *(f"{at}" for at in range(50))):
+        (tmp_path / name).write_text("")
+    (tmp_path / "a!").symlink_to("b")
+    paths = [one.path for one in digests.entries(tmp_path)]
+    assert paths == sorted(paths) and len(paths) == 57
+
+
 def test_a_name_that_is_not_unicode_has_its_place(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     before = digests.folder(tmp_path / "d").sha256
