@@ -28,6 +28,7 @@ from engine.procedures.starting import Starter
 from engine.procedures.verbs import Verbs, actor_of
 from engine.procedures.views import run_view, summary
 from engine.reloading import Reloader
+from engine.reviews import Reviews
 from engine.rollout.controller import Rollouts
 from engine.rollouts import RolloutViews
 from engine.timeline import wire_event
@@ -64,6 +65,7 @@ class Engine:
         self._executor = parts.executor
         self._recorder = parts.executor.recorder
         self._rollouts = RolloutViews(parts.executor, parts.rollouts, parts.collector)
+        self._reviews = Reviews(self._recorder)
         self._ended: dict[str, wire.RunSummary] = {}
         self._watchers: set[asyncio.Event] = set()
         self._seq = 0
@@ -271,7 +273,8 @@ class Engine:
             waiting=waiting(self._unfinished(), frozenset({"admin"}), -1),
             alerts=self._parts.collector.alerts(),
             ended=[r for r in runs if r.ended is not None and now - r.ended <= SHIFT],
-            stale=[s.name for s in services if not s.variants or any(v.stale for v in s.variants)])
+            stale=[s.name for s in services if not s.variants or any(v.stale for v in s.variants)],
+            reviews=await self._reviews.due(now))
 
     def ended(self, live: Live) -> None:
         """Keep one line of a run that has ended, and let go of the rest."""
@@ -286,9 +289,10 @@ class Engine:
 
 
 def _ended_summary(row: RunRow, events: Sequence[Event]) -> wire.RunSummary:
-    created, last = events[0].data, events[-1].data
+    created = events[0].data
+    last = next((event.data for event in reversed(events) if event.kind == "run.finished"), {})
     return wire.RunSummary(
         id=row.id, procedure=row.procedure, title=created["title"], state=row.state,  # type: ignore[arg-type]
         by=row.by, started=row.started, ended=row.ended, service=row.service,
-        steps_done=last.get("steps_done", 0), steps_total=created["steps"])
+        steps_done=last.get("steps_done", 0), steps_total=created["steps"], reason=last.get("reason"))
 

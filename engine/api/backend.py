@@ -47,7 +47,8 @@ class OutputChunk(msgspec.Struct):
 
 
 class Handover(msgspec.Struct):
-    """What the next shift must know: what runs, what waits, what fires, what ended in 12 hours."""
+    """What the next shift must know: what runs, what waits, what fires, what ended in 12 hours, and which
+    gates were opened alone in runs that run or ended within 7 days."""
 
     at: float
     running: list[wire.RunSummary]
@@ -55,6 +56,7 @@ class Handover(msgspec.Struct):
     alerts: list[wire.Alert]
     ended: list[wire.RunSummary]
     stale: list[str]
+    reviews: list[wire.Review] = []
 
 
 class AuditVerdict(msgspec.Struct):

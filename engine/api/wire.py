@@ -114,7 +114,8 @@ class Status(msgspec.Struct):
 
 
 class RunSummary(msgspec.Struct):
-    """One line of the list of runs. `next` is the sentence that says what a person must do, if any."""
+    """One line of the list of runs. `next` is the sentence that says what a person must do, if any; `reason`
+    why it goes back or has ended so."""
 
     id: str
     procedure: str
@@ -129,6 +130,7 @@ class RunSummary(msgspec.Struct):
     next: str | None = None
     step: str | None = None
     dry_run: bool = False
+    reason: str | None = None
 
 
 class Gate(msgspec.Struct):
@@ -261,6 +263,20 @@ class Waiting(msgspec.Struct):
     since: float
     may: bool
     expires: float | None = None
+
+
+class Review(msgspec.Struct):
+    """A gate that one person opened alone (break glass), `by` whom, `at` which time and for what `reason`:
+    somebody else is to look at it afterwards. `ended`: when the run did, None while it runs."""
+
+    run: str
+    procedure: str
+    service: str | None
+    step: str
+    by: str
+    at: float
+    reason: str
+    ended: float | None = None
 
 
 class Event(msgspec.Struct):

@@ -39,13 +39,22 @@ def lines(found: Handover, *, colour: bool) -> list[str]:
         + (f"; try runbook {a.runbooks[0]}" if a.runbooks else "")) for a in found.alerts],
         "nothing")
     section("Waits for a person", [plain(
-        f"  ◆ run {w.run} {w.procedure}, step {w.step}: {w.prompt}, for "
+        f"  ◆ run {w.run} {_what(w.procedure, w.service)}, step {w.step}: {w.prompt}, for "
         f"{duration(found.at - w.since)}"
         + (f", expires in {duration(w.expires - found.at)}" if w.expires is not None else ""))
         for w in found.waiting], "nothing")
+    if found.reviews:
+        section("Wants a review: gates that one person opened alone (break glass)", [
+            plain(f"  ! run {r.run} {_what(r.procedure, r.service)}, step {r.step}: opened by {r.by} at "
+                  f"{stamp(r.at, found.at)}: {r.reason}; see `opsdeck timeline {r.run}`")
+            for r in found.reviews], "")
     section("Runs", runs.lines(found.running, now=found.at, colour=colour, indent="  "), "nothing")
     section("Ended in the last 12 hours",
             runs.lines(found.ended, now=found.at, colour=colour, indent="  "), "nothing")
     if found.stale:
         section("Not known now (stale)", [f"  ○ {plain(name)}" for name in found.stale], "")
     return shown
+
+
+def _what(procedure: str, service: str | None) -> str:
+    return f"{procedure} of {service}" if service else procedure

@@ -23,7 +23,8 @@ from engine.cli.text import (
 NAME = "runs"
 HELP = "the runs, newest first"
 STATES = ("running", "waiting", "paused", "done", "failed", "rolled_back", "aborted")
-HEADER = ("", "RUN", "PROCEDURE", "STATE", "STEPS", "BY", "STARTED", "TOOK", "NEXT")
+HEADER = ("", "RUN", "PROCEDURE", "SERVICE", "STATE", "STEPS", "BY", "STARTED", "TOOK",
+          "NEXT OR REASON")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -49,13 +50,13 @@ def lines(runs: Sequence[wire.RunSummary], *, now: float, colour: bool,
           indent: str = "") -> list[str]:
     """Runs as a table; [] if there are none."""
     rows = [_row(run, now) for run in runs]
-    return columns(rows, header=HEADER, right=" r  r", indent=indent, colour=colour) if rows else []
+    return columns(rows, header=HEADER, right=" r   r  r", indent=indent, colour=colour) if rows else []
 
 
 def _row(run: wire.RunSummary, now: float) -> list[Cell]:
     glyph, tone = RUN_GLYPHS[run.state]
     word = run.state.replace("_", " ") + (" (dry)" if run.dry_run else "")
     took = (run.ended or now) - run.started
-    return [(glyph, tone), plain(run.id), plain(run.procedure), (word, tone),
+    return [(glyph, tone), plain(run.id), plain(run.procedure), plain(run.service or "-"), (word, tone),
             f"{run.steps_done}/{run.steps_total}", plain(run.by), stamp(run.started, now),
-            duration(took), plain(run.next or "")]
+            duration(took), plain(run.next or run.reason or "")]

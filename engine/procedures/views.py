@@ -79,7 +79,7 @@ def summary(run: RunProgress, live: Live | None = None) -> wire.RunSummary:
         id=run.id, procedure=run.document.id, title=run.document.title, state=state,
         by=run.initiator.user, started=run.started, ended=run.ended, service=run.service,
         steps_done=sum(s.satisfied or s.state == "undone" for s in steps), steps_total=len(steps),
-        next=next_sentence(run), step=current[0] if current else None)
+        next=next_sentence(run), step=current[0] if current else None, reason=run.reason)
 
 
 def _step(executor: Executor, run: RunProgress, step: StepRun, preview: wire.Preview | None,

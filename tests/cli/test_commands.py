@@ -308,7 +308,7 @@ def test_a_handover_tells_what_fires_and_what_waits(opsdeck: Opsdeck, client: Cl
     run = client.start_run(wire.StartRun("ask")).id
     text = opsdeck("handover").stdout
     assert "▲ page  flights: p99 212 ms" in text
-    assert f"run {run} ask, step drain" in text
+    assert f"run {run} ask of flights, step drain" in text
     assert "○ fraud" in text
     assert json.loads(opsdeck("handover", "--json").stdout)["stale"] == ["fraud"]
 
