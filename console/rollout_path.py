@@ -18,8 +18,10 @@ def _reached(rollout: wire.Rollout, plan: list[wire.RolloutStep]) -> int:
     return max((n for n, s in enumerate(plan) if s.state in tried), default=-1)
 
 
-def path(rollout: wire.Rollout, glyphs: Glyphs, width: int, *, back: bool = False) -> Line:
+def path(rollout: wire.Rollout, glyphs: Glyphs, width: int, *, back: bool = False,
+         fresh: bool = True) -> Line:
     """The weights of the plan, each with its mark; the live one says so, and what waits for a person.
+    Of what is not `fresh` nothing is said to be live.
 
     The last step sets the last weight for good: that is the promotion.
     """
@@ -35,7 +37,7 @@ def path(rollout: wire.Rollout, glyphs: Glyphs, width: int, *, back: bool = Fals
         elif n == at and back:
             stops.append([(f"{glyphs.steps['undone']} {text} going back", "bad")])
         elif n == at and rollout.ended is None:
-            stops.append([_live(rollout, step, text, glyphs)])
+            stops.append([_live(rollout, step, text, glyphs, fresh)])
         elif n <= at:
             stops.append([(f"{glyphs.steps['done']} {text}", "text")])
         elif step.id == rollout.gate_step:
@@ -45,9 +47,12 @@ def path(rollout: wire.Rollout, glyphs: Glyphs, width: int, *, back: bool = Fals
     return _joined(stops, max(0, at), glyphs, width) if stops else BLANK
 
 
-def _live(rollout: wire.Rollout, step: wire.RolloutStep, text: str, glyphs: Glyphs) -> Span:
+def _live(rollout: wire.Rollout, step: wire.RolloutStep, text: str, glyphs: Glyphs,
+          fresh: bool) -> Span:
     """The weight that was set last: live, or what the router says instead."""
     here = f"{glyphs.here} {text}"
+    if not fresh:
+        return f"{here}{' %' * text[0].isdigit()} when last heard", "warn"
     if rollout.weight is None:
         return f"{here} router: no answer", "warn"
     if abs(rollout.weight - (step.weight or 0.0)) <= WITHIN:

@@ -48,31 +48,41 @@ def share(weight: float | None) -> str:
     return "? %" if weight is None else f"{weight:g} %"
 
 
+def lease_left(rollout: wire.Rollout, now: float) -> float | None:
+    """Seconds until the router goes back by itself, counted on from when the rollout was read."""
+    return None if rollout.lease_s is None else max(0.0, rollout.lease_s - max(0.0, now - rollout.at))
+
+
 def status(rollout: wire.Rollout, glyphs: Glyphs, now: float, width: int, *, fresh: bool = True,
-           back: bool = False) -> Line:
+           back: bool = False, away: bool = False) -> Line:
     """State, live weight and step on the left; on the right whether it is watched, and the lease.
 
-    Of what is not `fresh` nobody knows whether it is watched now.
+    Of what is not `fresh` nobody knows whether it is watched now; `away`: for no engine answers.
     """
     mark, word, role = state_of(rollout, glyphs, back=back)
     at = number(rollout)
     step = f", step {at} of {len(rollout.steps)}" if at and rollout.ended is None else ""
-    live = f"canary gets {share(rollout.weight)}" if rollout.weight is not None else _left(rollout)
+    got = "gets" if fresh or rollout.ended is not None else "got"
+    live = f"canary {got} {share(rollout.weight)}" if rollout.weight is not None else _left(rollout)
+    if not fresh and rollout.ended is None:
+        word = f"was {word}" if word != "waits" else "waited"
+    left = lease_left(rollout, now)
     if rollout.ended is not None:
         right: list[Span] = [(f"ended {format.stamp(rollout.ended, now)}, "
                               f"{format.age(max(0.0, now - rollout.ended))} ago ", "dim")]
     elif not fresh:
-        right = [(f"{glyphs.stale} stale: watching not known ", "warn")]
+        right = [(f"{glyphs.stale} {'reconnecting' if away else 'stale'}: watching not known ", "warn")]
     elif rollout.watching:
-        lease = f", lease {format.age(rollout.lease_s)}" if rollout.lease_s is not None else ""
+        lease = f", lease {format.age(left)}" if left is not None else ""
         right = [("watching: on", "ok"), (f"{lease} ", "dim")]
     else:
-        lease = f", lease ends in {format.age(rollout.lease_s)}" if rollout.lease_s is not None else ""
+        lease = "" if left is None else f", lease ends in {format.age(left)}" if left > 0 else \
+            ", lease has ended"
         right = [(f"{glyphs.ticket} watching: OFF{lease} ", "warn")]
     room = width - sum(cell_len(text) for text, _ in right) - cell_len(word) - 4
-    left: list[Span] = [(f" {mark} {word}", role), (format.clip(f"   {live}{step}", room), "strong")]
-    gap = width - sum(cell_len(text) for text, _ in (*left, *right))
-    return (*left, (" " * max(1, gap), "text"), *right)
+    spans: list[Span] = [(f" {mark} {word}", role), (format.clip(f"   {live}{step}", room), "strong")]
+    gap = width - sum(cell_len(text) for text, _ in (*spans, *right))
+    return (*spans, (" " * max(1, gap), "text"), *right)
 
 
 def _left(rollout: wire.Rollout) -> str:
@@ -161,14 +171,14 @@ def next_action(rollout: wire.Rollout | None, state: State, old: str | None = No
     if rollout.state not in OPEN:
         return _ended(rollout)
     if state.stale or old:
-        age = f"What is shown is {format.age(state.age)} old." if state.stale else old
-        return f"{age} Nothing is approved or promoted on it; abort still works (x, then y).", "warn"
+        doing = "; the console is reconnecting" if state.away else ""
+        age = f"What is shown is {format.age(state.age)} old{doing}." if state.stale else old
+        return f"{age} Nothing is approved or promoted on it. {safety.abort_works(state)}", "warn"
     if going_back(rollout, state):
         return f"It is rolling back to {weights(rollout.safe)}. Nothing to do but to watch it.", "bad"
     if not rollout.watching:
-        lease = f" in {format.age(rollout.lease_s)}" if rollout.lease_s is not None else " after its lease"
-        return (f"Nobody watches it: nothing is approved or promoted until it is watched again. The router "
-                f"goes back by itself{lease}; x aborts now."), "warn"
+        return (f"Nobody watches it: nothing is approved or promoted until it is watched again. "
+                f"{_by_itself(rollout, state.now)}; x aborts now."), "warn"
     if rollout.gate is not None:
         return _gate(rollout, rollout.gate, state)
     if rollout.state == "paused":
@@ -181,6 +191,16 @@ def next_action(rollout: wire.Rollout | None, state: State, old: str | None = No
         return format.sentence(rollout.next), "ask"
     after = f" Next: {rollout.after}." if rollout.after else ""
     return f"Nothing to do now; it goes on by itself.{after}", "text"
+
+
+def _by_itself(rollout: wire.Rollout, now: float) -> str:
+    """What the router does without anybody, as far as that is known."""
+    left = lease_left(rollout, now)
+    when = " after its lease" if left is None else f" in {format.age(left)}" if left > 0 else \
+        ": its lease has ended"
+    if rollout.weight is None:
+        return f"The router does not answer either; where it runs, it goes back by itself{when}"
+    return f"The router goes back by itself{when}"
 
 
 def _gate(rollout: wire.Rollout, gate: wire.Gate, state: State) -> tuple[str, str]:
@@ -238,8 +258,8 @@ def screen(rollout: wire.Rollout, state: State, glyphs: Glyphs, width: int, heig
     action = [line((f" {row}", role)) for row in format.wrap(text, width - 2)]
     fresh = not state.stale and old is None
     back = going_back(rollout, state)
-    top = [status(rollout, glyphs, now, width, fresh=fresh, back=back),
-           path(rollout, glyphs, width, back=back),
+    top = [status(rollout, glyphs, now, width, fresh=fresh, back=back, away=state.away),
+           path(rollout, glyphs, width, back=back, fresh=fresh),
            step_line(rollout, now, width)]
     middle = [evidence.not_worse(rollout, glyphs, width), evidence.budget(rollout, glyphs, width)]
     told = facts(rollout, glyphs, now, width, 3)

@@ -144,8 +144,8 @@ def _old(gate: wire.Gate | None, state: State) -> str:
     text = f"What is shown is {format.age(state.age)} old; the console is reconnecting."
     if state.read_only:
         return text
-    wait = " Nothing is answered on it;" if gate is not None else ""
-    return f"{text}{wait} {'a' if wait else 'A'}bort still works (x, then y)."
+    wait = " Nothing is answered on it." if gate is not None else ""
+    return f"{text}{wait} {safety.abort_works(state)}"
 
 
 def _ended(run: wire.RunView) -> str:

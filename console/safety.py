@@ -29,9 +29,17 @@ def refusal(verb: str, state: State) -> str | None:
         return "The terminal is too small to show what would happen. Make it 80×24 or larger."
     if state.stale:
         age = state.age
-        old = "There is no data yet" if age is None else f"The data is {format.age(age)} old"
-        return f"{old}, so nothing is {_participle(verb)} on it. Abort still works (x, then y)."
+        old = "There is no data yet" if age is None else \
+            f"The engine is away and the data is {format.age(age)} old" if state.away else \
+            f"The data is {format.age(age)} old"
+        return f"{old}, so nothing is {_participle(verb)} on it. {abort_works(state)}"
     return None
+
+
+def abort_works(state: State) -> str:
+    """What x, then y comes to at the moment, where everything else is refused."""
+    return "x, then y sends the abort as soon as an engine answers." if state.away else \
+        "Abort still works (x, then y)."
 
 
 def _participle(verb: str) -> str:

@@ -80,7 +80,8 @@ def _numbers(variant: wire.Variant, limits: dict[str, float]) -> Line:
 
 
 def _title(variant: wire.Variant, glyphs: Glyphs) -> Line:
-    share = f", {format.plain(variant.weight)} % of traffic" if variant.weight is not None else ""
+    was = "was " if variant.stale else ""
+    share = f", {was}{format.plain(variant.weight)} % of traffic" if variant.weight is not None else ""
     stale = f"  {glyphs.stale} stale {format.age(variant.age_s)}" if variant.stale else ""
     return line((f" {variant.name}", "strong"),
                 (f"  version {variant.version or 'unknown'}{share}", "text"), (stale, "warn"))

@@ -38,9 +38,15 @@ class State:
         return None if self.tick.heard is None else max(0.0, self.clock() - self.tick.heard)
 
     @property
+    def away(self) -> bool:
+        """Whether no engine is heard: its stream has broken and is not back."""
+        return self.link.state == "lost"
+
+    @property
     def stale(self) -> bool:
+        """Whether what is shown may not hold any more: it is old, or the engine is away since just now."""
         age = self.age
-        return age is None or age > STALE_AFTER_S
+        return age is None or age > STALE_AFTER_S or self.away
 
     @property
     def now(self) -> float:

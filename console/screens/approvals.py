@@ -91,7 +91,8 @@ class ApprovalsView(View):
         return next((w for w in self.deck.state.waiting if key(w) == chosen), None)
 
     def hints(self) -> list[tuple[str, str]]:
-        idle = () if self.deck.state.waiting else ("enter", "A", "x", "/")
+        state = self.deck.state
+        idle = ("enter", "A", "x", "/") if not state.waiting else ("A",) if state.stale else ()
         return [pair for pair in super().hints() if pair[0] not in idle]
 
     def copyable(self) -> str:

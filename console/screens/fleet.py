@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from textual.widget import Widget
@@ -14,12 +13,12 @@ from console.filter import matches
 from console.glyphs import Glyphs
 from console.order import PAGE, STALE, TICKET, WELL, Order, over, severity
 from console.screens.view import View
+from console.state import State
 from console.widgets.lines import Line, Lines, line
 from console.widgets.table import Cell, Column, Row, Table
 from engine.api import wire
 
 TREND_S = 300.0
-LASTING = re.compile(r" for (\d\S* (d|h|min|s|ms) ?)+(?=,|$)")
 FOLDED = 12  # cells of STATE, which names the rollout too where there is no column for it
 COLUMNS = (
     Column("name", "SERVICE", 11, 13, grow=24),
@@ -135,7 +134,8 @@ def row(service: wire.Service, glyphs: Glyphs, at: float, spark_width: int, run:
     return Row(service.name, glyph, {
         "name": (service.name, role),
         "version": (f" {glyphs.arrow} ".join(v.version or "?" for v in variants), role),
-        "split": ("/".join(format.plain(v.weight) for v in variants), role),
+        "split": (format.UNKNOWN if all(v.stale for v in variants) else
+                  "/".join(format.plain(v.weight) for v in variants), role),
         "rps": (format.rate(service.rps), role),
         "p50": _limited(format.ms(service.p50_ms), service.p50_ms, limits.get("p50_ms"), role),
         "p95": _limited(format.ms(service.p95_ms), service.p95_ms, limits.get("p95_ms"), role),
@@ -151,43 +151,48 @@ def row(service: wire.Service, glyphs: Glyphs, at: float, spark_width: int, run:
     })
 
 
-def _wrong(name: str, title: str, more: int, room: int) -> str:
-    """What is wrong in `room` cells. Since when gives way first: where it is wrong matters more."""
-    brief = LASTING.sub("", title)
-    others, few = (f" (and {more} more)", f" +{more}") if more else ("", "")
-    texts = [f" {name}: {title}{others}", f" {name}: {title}{few}", f" {name}: {brief}{few}",
-             f" {brief}{few}", f" {brief}"]
-    return next((text for text in texts if len(text) <= room), format.clip(texts[-1], room))
+def _with(text: str, role: str, key: str, width: int, look: str = "accent") -> list[Line]:
+    """A sentence on as many lines as it wants, and the key that helps behind it or below it."""
+    rows: list[Line] = [line((f" {row}", role)) for row in format.wrap(text, width - 2)]
+    if key and sum(len(part) for part, _ in rows[-1]) + len(key) + 2 <= width:
+        rows[-1] = (*rows[-1], (f"  {key}", look))
+    elif key:
+        rows.append(line((f" {key}", look)))
+    return rows
 
 
-def advice(service: wire.Service, now: float, waiting: Sequence[wire.Waiting],
-           width: int) -> Line:
-    """One sentence on the selected service: what is wrong, since when, what to do.
+def _alert(service: wire.Service, width: int) -> list[Line]:
+    """What is wrong, where and since when: never cut."""
+    alert = min(service.alerts, key=lambda a: (a.level != "page", a.since))
+    more = f" (and {len(service.alerts) - 1} more)" if len(service.alerts) > 1 else ""
+    return _with(f"{service.name}: {alert.title}{more}", "bad" if alert.level == "page" else "warn",
+                 f"r: try {alert.runbooks[0]}" if alert.runbooks else "", width, "ask")
 
-    What to do is never cut; what is wrong gives way to it.
-    """
+
+def advice(service: wire.Service, state: State, width: int) -> list[Line]:
+    """On the selected service: what is wrong, since when, what to do. Nothing of it is cut."""
+    name = service.name
     if service.alerts:
-        alert = min(service.alerts, key=lambda a: (a.level != "page", a.since))
-        advised = f"  r: try {alert.runbooks[0]}" if alert.runbooks else ""
-        text = _wrong(service.name, alert.title, len(service.alerts) - 1, width - len(advised))
-        return line((text, "bad" if alert.level == "page" else "warn"),
-                    (advised, "ask"))
+        return _alert(service, width)
+    if state.stale:
+        doing = "the console is reconnecting" if state.away else "the engine sends nothing new"
+        return _with(f"What is shown of {name} is {format.age(state.age)} old; {doing}.", "warn", "", width)
     if severity(service) == STALE:
-        return line((f" {service.name}: no data for {format.duration(service.age_s)}; what it "
-                     "serves is not known. Look whether its server is up.", "warn"))
-    mine = [w for w in waiting if w.service == service.name]
+        return _with(f"{name}: no data for {format.duration(service.age_s)}; what it serves is not known. "
+                     "Look whether its server is up.", "warn", "", width)
+    mine = [w for w in state.waiting if w.service == name]
     weight, does, role = rolls(service.rollout)
     if does == "rolling back" or (does == "paused" and not mine):
-        return line((f" {service.name}: its rollout is {does}", role), ("  o shows why", "accent"))
+        return _with(f"{name}: its rollout is {does}", role, "o shows why", width)
     if mine:
-        return line((f" {service.name}: run {mine[0].run} waits, {mine[0].prompt}", "ask"),
-                    (" (a)", "accent"))
+        return [line((f" {format.clip(f'{name}: run {mine[0].run} waits, {mine[0].prompt}', width - 6)}",
+                      "ask"), (" (a)", "accent"))]
     if does and severity(service) == WELL:
-        return line((f" {service.name} is well; the canary gets {weight}, step {does} of its rollout",
-                     "dim"), ("  o shows it", "accent"))
+        return _with(f"{name} is well; the canary gets {weight}, step {does} of its rollout", "dim",
+                     "o shows it", width)
     if severity(service) < WELL:
-        return line((f" {service.name}: over a limit, but not for long enough to alert.", "warn"))
-    return line((f" {service.name} is well.", "dim"))
+        return _with(f"{name}: over a limit, but not for long enough to alert.", "warn", "", width)
+    return _with(f"{name} is well.", "dim", "", width)
 
 
 class FleetView(View):
@@ -220,17 +225,19 @@ class FleetView(View):
                         for s in services
                         if matches(self.filter, s.name, mark(s, deck.glyphs)[1][0],
                                    *(a.title for a in s.alerts))])
-        self.query_one("#advice", Lines).show([self._advice()])
+        lines, shown = self._advice(), self.query_one("#advice", Lines)
+        shown.styles.height = len(lines)
+        shown.show(lines)
 
-    def _advice(self) -> Line:
+    def _advice(self) -> list[Line]:
         service = self.deck.state.service(self.table().selected or "")
         if service is None:
             reason = None if self.deck.state.snapshot else self.deck.state.link.reason
-            return line((f" {reason}", "warn")) if reason else line(" ")
-        return advice(service, self.deck.state.now, self.deck.state.waiting, self.size.width)
+            return [line((f" {reason}", "warn")) if reason else line(" ")]
+        return advice(service, self.deck.state, self.size.width)
 
     def copyable(self) -> str:
-        return "".join(text for text, _ in self._advice()).strip()
+        return " ".join("".join(text for text, _ in row).strip() for row in self._advice())
 
     def action_open(self) -> None:
         if selected := self.table().selected:

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from textual.widget import Widget
 
-from console import acting, commands, evidence, format, rollout_asks, rollout_text
+from console import acting, commands, evidence, format, rollout_asks, rollout_text, safety
 from console.commands import bindings
 from console.run_text import OPEN
 from console.screens.view import View
@@ -125,7 +125,7 @@ class RolloutScreen(View):
         if one is None or one.ended is not None or self.heard is None:
             return None
         age = self.deck.source.clock() - self.heard
-        if age <= STALE_AFTER_S:
+        if age <= STALE_AFTER_S and self.problem is None:
             return None
         return f"What is shown of this rollout is {format.age(age)} old. {self.problem or ''}".rstrip()
 
@@ -159,7 +159,7 @@ class RolloutScreen(View):
         more = f"  {self.page + 1}/{pages} PgDn" if pages > 1 else ""
         status = rollout_text.status(one, deck.glyphs, state.now, width,
                                      back=rollout_text.going_back(one, state),
-                                     fresh=not state.stale and self.old() is None)
+                                     fresh=not state.stale and self.old() is None, away=state.away)
         lines = [status, line((f" {title}", "head"), (more, "ask")), *body]
         lines += [()] * (height - len(lines) - len(action) - 1)
         return [*lines, line((deck.glyphs.rule * width, "dim")), *action]
@@ -215,7 +215,7 @@ class RolloutScreen(View):
         if refused := rollout_text.refused(verb, one, self.deck.state):
             return refused
         old = self.old()
-        return f"{old} Nothing is done on it; abort still works (x, then y)." if old else None
+        return f"{old} Nothing is done on it. {safety.abort_works(self.deck.state)}" if old else None
 
     def _put(self, verb: Verb) -> None:
         one = self.rollout

@@ -151,7 +151,8 @@ class RolloutsView(View):
     def hints(self) -> list[tuple[str, str]]:
         rollout = self.selected() if self.is_mounted else None
         idle = {"enter", "A", "x", "/"} if not self.found else set()
-        if rollout is None or rollout.gate is None or not self.deck.state.may_answer(rollout):
+        state = self.deck.state
+        if rollout is None or rollout.gate is None or state.stale or not state.may_answer(rollout):
             idle.add("A")
         if rollout is not None and rollout.ended is not None:
             idle.add("x")

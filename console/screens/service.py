@@ -59,7 +59,9 @@ class ServiceView(View):
         now = state.now
         if not state.stale and (self._read_at is None or now - self._read_at >= self.stretch.again):
             self._read(now)
-        sentence.show([advice(service, now, state.waiting, self.size.width)])
+        lines = advice(service, state, self.size.width)
+        sentence.styles.height = len(lines)
+        sentence.show(lines)
         panel.show(service_text.screen(service, self.series, self.size.width, panel.size.height,
                                        self.deck.glyphs))
 

@@ -223,8 +223,8 @@ async def test_old_data_says_how_old_it_is_and_offers_nothing_but_the_abort() ->
         await until(pilot, lambda: "reconnecting, data 31 s old" in picture(app), "the age")
         await steady(pilot, app)
         shown = picture(app)
-        assert ("What is shown is 31 s old; the console is reconnecting. Abort still works "
-                "(x, then y).") in shown
+        assert ("What is shown is 31 s old; the console is reconnecting. x, then y sends the abort as soon "
+                "as an engine answers.") in shown
         assert "ran when last heard" in shown and "x abort" in shown
         assert "Nothing to do now" not in shown and "p pause" not in shown and "runs for" not in shown
 

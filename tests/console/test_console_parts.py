@@ -264,16 +264,22 @@ def test_an_unknown_theme_is_refused_with_the_known_ones() -> None:
     assert refused.value.hint == "there are calm, blind, mono"
 
 
-@pytest.mark.parametrize(("room", "shown"), [
-    (80, " flights: p99 412 ms, over 300 ms for 1 min 20 s, challenger only (and 1 more)"),
-    (72, " flights: p99 412 ms, over 300 ms for 1 min 20 s, challenger only +1"),
-    (60, " flights: p99 412 ms, over 300 ms, challenger only +1"),
-    (44, " p99 412 ms, over 300 ms, challenger only +1"),
-    (41, " p99 412 ms, over 300 ms, challenger only")])
-def test_what_is_wrong_loses_since_when_before_it_loses_where(room: int, shown: str) -> None:
-    from console.screens.fleet import _wrong
-    title = "p99 412 ms, over 300 ms for 1 min 20 s, challenger only"
-    assert _wrong("flights", title, 1, room) == shown
+@pytest.mark.parametrize(("width", "rows"), [
+    (120, [" flights: p99 38 ms, was over 150 ms for 1 min, challenger only, clears when it stays well (and 1 "
+           "more)", " r: try high-latency"]),
+    (80, [" flights: p99 38 ms, was over 150 ms for 1 min, challenger only, clears when it",
+          " stays well (and 1 more)  r: try high-latency"])])
+def test_what_is_wrong_takes_the_lines_it_needs_and_is_never_cut(width: int, rows: list[str]) -> None:
+    from console.screens.fleet import advice
+    from console.source import Link, Tick
+    from console.state import State
+    state = State(lambda: 1000.0)
+    state.tick = Tick(World().snapshot(), 1000.0, Link("live"))
+    service = next(s for s in state.services if s.name == "flights")
+    alert = service.alerts[0]
+    alert.title = "p99 38 ms, was over 150 ms for 1 min, challenger only, clears when it stays well"
+    service.alerts = [alert, alert]
+    assert ["".join(text for text, _ in row) for row in advice(service, state, width)] == rows
 
 
 @pytest.mark.parametrize(("pages", "parts", "room", "shown"), [
