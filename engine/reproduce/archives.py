@@ -146,7 +146,7 @@ _KINDS: tuple[tuple[Callable[[bytes], bool], Opens], ...] = (
     (lambda start: start[:4] in (b"PK\x03\x04", b"PK\x05\x06"), _zip),
     (lambda start: start[257:262] == b"ustar", _tar),
     (lambda start: start[:3] == b"\x1f\x8b\x08",
-     _unpacking(lambda content: cast(IO[bytes], gzip.GzipFile(fileobj=content)))),
+     _unpacking(lambda content: cast(IO[bytes], gzip.GzipFile(fileobj=content, mode="rb")))),
     (lambda start: start[:3] == b"BZh" and start[4:10] == b"1AY&SY", _unpacking(bz2.BZ2File)),
     (lambda start: start[:6] == b"\xfd7zXZ\0", _unpacking(lzma.LZMAFile)),
 )

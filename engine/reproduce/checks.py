@@ -15,8 +15,6 @@ from engine.reproduce.rebuild import Step
 from engine.reproduce.verify import differences
 
 State = Literal["ready", "missing", "differs", "later"]
-# What is not the project's own, where no Git tells.
-EXCLUDED = (".git", ".venv", "__pycache__", "*.pyc", ".mypy_cache", ".pytest_cache", ".ruff_cache", "mlruns")
 MACHINE = {"CPU", "GPU", "BLAS", "system"}
 
 
@@ -54,7 +52,7 @@ def check(step: Step, places: Places) -> Checked:
 def _commit(step: Step, places: Places) -> Checked:
     commit = step.facts.get("commit")
     if commit is None:
-        now = digests.folder(places.project, EXCLUDED).sha256
+        now = git.code(places.project).sources
         same = now == step.facts["sources"]
         return Checked(step, "ready" if same else "differs",
                        "The project's files are those of the run." if same else

@@ -26,6 +26,9 @@ TIMEOUT_S = 120.0
 # Whatever the user's settings say: no program is started, and nothing is left out.
 SETTINGS = ["-c", "core.fsmonitor=false", "-c", "core.quotePath=false", "-c", "core.hooksPath=/dev/null"]
 
+# What is not the project's own, where no Git tells.
+EXCLUDED = (".git", ".venv", "__pycache__", "*.pyc", ".mypy_cache", ".pytest_cache", ".ruff_cache", "mlruns")
+
 
 @dataclass(frozen=True)
 class Change:
@@ -53,6 +56,12 @@ def state(folder: Path) -> Code | None:
     return Code(commit=done.stdout.decode().strip(), dirty=canonical.digest(listed) if found else None,
                 changed=[change.path for change in found], remote=_remote(top),
                 folder="" if inside == "." else inside)
+
+
+def code(folder: Path) -> Code:
+    """The project's Git state, or outside a repository the digest of its files. Blocking. Raises as `state`
+    and `digests.folder` do."""
+    return state(folder) or Code(sources=digests.folder(folder, EXCLUDED).sha256)
 
 
 def toplevel(folder: Path) -> Path | None:

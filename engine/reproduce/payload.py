@@ -27,6 +27,7 @@ from typing import Any, BinaryIO
 
 from engine.errors import ActionFailed, UsageError
 from engine.reproduce import archives, canonical, digests, skops
+from engine.reproduce.parts import Artifact
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,13 @@ def digest(path: Path) -> Payload:
     else:
         found.update(_file(path, "", budget))
     return Payload(canonical.digest(found), dict(sorted(found.items())))
+
+
+def artifact(path: Path, kind: str = "file") -> Artifact:
+    """A manifest's entry for what a run made. A `model` gets its canonical digest too. Blocking; raises as
+    `digest` and `digests.folder` do."""
+    whole = digests.folder(path) if path.is_dir() else digests.file(path)
+    return Artifact(whole.sha256, whole.bytes, digest(path).sha256 if kind == "model" else None, kind)
 
 
 def differing(a: Payload, b: Payload) -> list[str]:

@@ -6,8 +6,9 @@ Two halves, since some switches are read only when a process starts:
     seeds.apply(7)                                                           inside, first of all
 
 `apply` imports no library. What is imported already is seeded at once; what is imported later is seeded
-at the end of its import. `numpy.random.default_rng()` and JAX draw from no global state and cannot be
-seeded from outside: give them the seed, which OPSDECK_SEED holds.
+at the end of its import. (A library that draws from another while it is imported moves that one on, in each
+run alike.) `numpy.random.default_rng()` and JAX draw from no global state and cannot be seeded from outside:
+give them the seed, which OPSDECK_SEED holds.
 """
 
 from __future__ import annotations
@@ -105,12 +106,14 @@ def _torch(torch: Any, seed: int) -> None:
 
 def _tensorflow(tensorflow: Any, seed: int) -> None:
     tensorflow.random.set_seed(seed)
-    tensorflow.config.experimental.enable_op_determinism()
+    if hasattr(tensorflow.config.experimental, "enable_op_determinism"):  # from 2.9 on
+        tensorflow.config.experimental.enable_op_determinism()
 
 
 def _jax(jax: Any, seed: int) -> None:
     """JAX has no global generator; bits are kept the same however arrays are spread over devices."""
-    jax.config.update("jax_threefry_partitionable", True)
+    if hasattr(jax.config, "jax_threefry_partitionable"):  # a version without it has no other way
+        jax.config.update("jax_threefry_partitionable", True)
 
 
 SETTERS: dict[str, Callable[[Any, int], None]] = {

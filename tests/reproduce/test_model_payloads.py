@@ -233,5 +233,13 @@ def test_a_pickle_is_compared_by_its_bytes_and_never_loaded(tmp_path: Path) -> N
     assert not (Path.cwd() / "loaded").exists()
 
 
+def test_a_models_entry_has_both_digests_and_another_files_one(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "w.bin").write_bytes(b"123")
+    model, report = payload.artifact(tmp_path / "m", "model"), payload.artifact(tmp_path / "m" / "w.bin")
+    assert model.payload == payload.digest(tmp_path / "m").sha256 and model.bytes == 3
+    assert report.payload is None and report.kind == "file" and report.sha256 != model.sha256
+
+
 def test_what_is_left_out_says_why() -> None:
     assert all(one.why and (one.keys or not one.only_with) for one in payload.VOLATILE)

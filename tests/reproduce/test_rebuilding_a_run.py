@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.reproduce import checks, digests, git, s3
+from engine.reproduce import digests, git, s3
 from engine.reproduce.checks import Checked, Places, check
 from engine.reproduce.manifest import Manifest
-from engine.reproduce.parts import Code, Dataset, Derivation, Image, Lock, Run
+from engine.reproduce.parts import Dataset, Derivation, Image, Lock, Run
 from engine.reproduce.rebuild import plan
 from tests.reproduce.manifests import ENVIRONMENT, changed, made
 from tests.reproduce.repository import Repository
@@ -161,8 +161,9 @@ def test_a_run_outside_git_is_found_by_its_sources(tmp_path: Path) -> None:
     folder = tmp_path / "plain"
     (folder / "__pycache__").mkdir(parents=True)
     (folder / "train.py").write_text("1")
-    sources = digests.folder(folder, checks.EXCLUDED).sha256
-    manifest = made(code=Code(sources=sources), lock=None, data={}, image=None,
+    code = git.code(folder)
+    assert code.commit is None
+    manifest = made(code=code, lock=None, data={}, image=None,
                     run=Run("r", "p", "2026-11-24T12:00:00Z"))
     (folder / "__pycache__" / "x.pyc").write_text("new")
     found = states(manifest, Places(folder, folder))

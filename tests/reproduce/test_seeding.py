@@ -33,7 +33,9 @@ class config:
 """
 JAX = """
 calls = []
-class config: update = staticmethod(lambda name, value: calls.append([name, value]))
+class config:
+    jax_threefry_partitionable = False
+    update = staticmethod(lambda name, value: calls.append([name, value]))
 """
 
 
@@ -114,6 +116,14 @@ def test_libraries_get_the_seed_and_their_deterministic_switches(tmp_path: Path,
     assert calls == [[["manual_seed", 7], ["deterministic", True, True]],
                      [["set_seed", 7], ["deterministic"]], [["jax_threefry_partitionable", True]],
                      False, True]
+
+
+def test_an_older_library_without_a_switch_is_imported_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "jax.py").write_text("class config: pass\n")
+    (tmp_path / "tensorflow.py").write_text(TENSORFLOW.replace("enable_op_determinism", "another_name"))
+    found = told("import json; from engine.reproduce import seeds; seeds.apply(7); import jax, tensorflow\n"
+                 "print(json.dumps(tensorflow.calls))", tmp_path)
+    assert found == [["set_seed", 7]]
 
 
 def test_a_library_that_came_late_has_its_own_loader_and_is_seeded_once(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ import pytest
 
 from engine.demo import flights
 from engine.demo.layout import Layout
-from engine.reproduce import digests, payload, seeds
+from engine.reproduce import digests, environment, git, manifest, payload, seeds
+from engine.reproduce.parts import Lock, Run
+from engine.reproduce.verify import verify
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,6 +58,26 @@ def test_two_trainings_in_two_processes_have_one_digest_and_the_same_bits(traine
     predicted = [np.load(folder / "predictions.npy") for folder in trained]
     assert predicted[0].tobytes() == predicted[1].tobytes()
     assert len(predicted[0]) == 2000 and predicted[0].std() > 0.05
+
+
+def test_their_manifests_say_that_the_result_is_the_same_and_what_was_not(trained: list[Path],
+                                                                          subset: Path) -> None:
+    manifests = []
+    for seed, saved in enumerate(trained):
+        report = json.loads((saved.parent / "demo" / "training" / "champion" / "report.json").read_text())
+        manifests.append(manifest.assemble(
+            run=Run(f"train-{seed}", "flights", "2026-11-24T12:00:00Z"), code=git.code(ROOT),
+            environment=environment.collect(variables={**os.environ, **seeds.environment(seed)}),
+            lock=Lock("requirements.lock", digests.file(ROOT / "requirements.lock").sha256),
+            data={"flights": digests.local(subset, "data")}, config=report["params"],
+            seeds={"training": report["seed"]}, metrics={"auc": report["auc_new_days"]},
+            artifacts={name: payload.artifact(saved / name, kind) for name, kind in
+                       (("model.onnx", "model"), ("predictions.npy", "predictions"))}))
+    found = verify(*manifests)
+    assert found.verdict == "identical" and len(found.results) == 3
+    assert found.first is not None and found.first.path == "environment.variables.PYTHONHASHSEED"
+    assert found.sentence == ("All 3 results are the same, though environment.variables.PYTHONHASHSEED "
+                              "differs (0 and 1).")
 
 
 SAVE = """
