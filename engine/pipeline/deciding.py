@@ -64,25 +64,29 @@ def _no_harm(gate: Segments, of: Sequence[Weighed], alpha: float) -> GateResult:
     on = [one.shown for one in of]
     ps = holm([one.evidence.p_at_least(-gate.margin) for one in of])
     harmed = [(one, p) for one, p in zip(on, ps, strict=True) if p <= alpha]
-    among = f"among {len(on)} segments (Holm, {alpha:.1%} over all)"
+    among = f"among {_count(len(on), 'segment')} (Holm, {alpha:.1%} over all)"
     if harmed:
         told = "; ".join(f"{one.segment} {_gain(one, alpha)}, p {p:.2g}" for one, p in harmed)
         return GateResult(gate.name, gate.kind, "failed",
                           f"Worse by more than {gate.margin:g}, {among}: {told}.", min(ps))
-    silent = [str(one.segment) for one in on if one.why]
+    silent = [one for one in on if one.why]
+    unsaid = ""
+    if silent:
+        unsaid = f"Nothing can be said of {', '.join(str(one.segment) for one in silent)}: {silent[0].why}."
+    if len(silent) == len(on):
+        return GateResult(gate.name, gate.kind, "not shown", unsaid, min(ps))
     worst = min((one for one in on if one.gain is not None), key=lambda one: one.gain or 0, default=None)
     rest = f" The worst is {worst.segment}: {_gain(worst, alpha)}." if worst is not None else ""
-    rest += f" Nothing can be said of {', '.join(silent)}: too few rows." if silent else ""
-    status: Status = "not shown" if len(silent) == len(on) else "passed"
-    return GateResult(gate.name, gate.kind, status,
-                      f"None is shown to be worse by more than {gate.margin:g}, {among}.{rest}", min(ps))
+    return GateResult(gate.name, gate.kind, "passed",
+                      f"No segment is shown to be worse by more than {gate.margin:g}, {among}.{rest}"
+                      f"{' ' if unsaid else ''}{unsaid}", min(ps))
 
 
 def _shown(gate: Segments, of: Sequence[Weighed], alpha: float) -> GateResult:
     on = [one.shown for one in of]
     ps = [one.evidence.p_at_most(-gate.margin) for one in of]
     lacking = [one for one, p in zip(on, ps, strict=True) if p > alpha]
-    wanted = f"More than {-gate.margin:+.4g} wanted in each of {len(on)} segments"
+    wanted = f"More than {-gate.margin:+.4g} wanted in each of {_count(len(on), 'segment')}"
     if not lacking:
         worst = min(on, key=lambda one: one.low if one.low is not None else float("-inf"))
         return GateResult(gate.name, gate.kind, "passed",
@@ -146,6 +150,10 @@ def _memory(gate: Memory, champion: float | None, challenger: float) -> GateResu
         said.append(f"the champion takes {champion:.4g} MB and {gate.at_most_ratio:g} times that is allowed")
     return GateResult(gate.name, gate.kind, "passed" if holds else "failed",
                       f"The challenger takes {challenger:.4g} MB at its peak; {'; '.join(said)}.")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 def _named(on: Comparison) -> str:

@@ -72,15 +72,13 @@ def labelled(task: str, labels: Any, scores: Any, *, classes: Sequence[str] = ()
     """Check and make. `classes` names them in the order of the scores' columns (binary: 0's, then 1's);
     labels are then those names, or their numbers. `groups` are any values, equal for rows that are
     dependent. Raises UsageError for whatever is wrong, with its first row."""
-    import numpy as np
-
     if task not in get_args(Task):
         raise UsageError(f"there is no task {task}", hint=nearest(task, get_args(Task)))
-    values, labels = np.asarray(scores), np.asarray(labels)
+    values, labels = _array(scores, "score"), _array(labels, "label")
     if labels.size == 0:
         raise UsageError("there are no rows to measure", hint="is the held-out data empty?")
-    if values.ndim == 0 or labels.ndim == 0 or len(values) != len(labels):
-        raise UsageError(f"there are {labels.size:,} labels and {len(np.atleast_1d(values)):,} scores",
+    if len(values) != len(labels):
+        raise UsageError(f"there are {len(labels):,} labels and {len(values):,} scores",
                          hint="the two must be of the same rows, in the same order")
     values = _numbers(values, "score")
     found = Labelled(_task(task), _labels(_task(task), labels, classes, values), _scores(_task(task), values),
@@ -97,14 +95,25 @@ def _task(task: str) -> Task:
     return next(known for known in get_args(Task) if known == task)
 
 
-def _numbers(values: Any, what: str) -> Floats:
+def _array(values: Any, what: str) -> NDArray[Any]:
+    """(n, …), whatever was given. Raises UsageError for lists of different lengths."""
     import numpy as np
 
     try:
-        numbers: Floats = np.array(values, dtype=np.float64)
+        return np.atleast_1d(np.asarray(values))
+    except ValueError:
+        raise UsageError(f"the {what}s of the rows are not of one shape") from None
+
+
+def _numbers(values: Any, what: str) -> Floats:
+    import numpy as np
+
+    given = _array(values, what)
+    try:
+        numbers: Floats = np.array(given, dtype=np.float64)
     except (TypeError, ValueError):
-        raise UsageError(f"the {what}s are not numbers", hint=f"the first is {values[0]!r}") from None
-    rows = np.asarray(~np.isfinite(numbers.reshape(len(numbers), -1)).all(axis=1))
+        raise UsageError(f"the {what}s are not numbers", hint=f"the first is {given.flat[0]!r}") from None
+    rows = np.asarray(~np.isfinite(numbers).all(axis=tuple(range(1, numbers.ndim))))
     if rows.any():
         raise UsageError(f"the {what} of row {int(rows.argmax()):,} is {_said(numbers[rows.argmax()])}, "
                          f"and of {int(rows.sum()):,} of {len(rows):,} rows",
@@ -210,12 +219,14 @@ def _groups(groups: Any, rows: int) -> Ints | None:
 
     if groups is None:
         return None
-    values = np.asarray(groups)
-    if len(values) != rows:
+    values = _array(groups, "group")
+    if values.ndim != 1 or len(values) != rows:
         raise UsageError(f"there are {rows:,} rows and {len(values):,} groups")
     missing = np.array([one is None or one != one for one in values]) if values.dtype.kind in "fO" \
         else np.zeros(rows, dtype=bool)
     if missing.any():
         raise UsageError(f"the group of row {int(missing.argmax()):,} is not known",
                          hint="give rows that depend on no other a group of their own")
+    if values.dtype.kind == "O":  # of several kinds, which have no order
+        values = np.array([f"{type(one).__name__} {one}" for one in values])
     return np.unique(values, return_inverse=True)[1].astype(np.int64)

@@ -75,6 +75,8 @@ def undefined(metric: Metric, data: Labelled) -> str | None:
     import numpy as np
 
     weighty = data.labels if data.weights is None else data.labels[data.weights > 0]
+    if not len(weighty):
+        return f"{metric.name} is undefined: every weight is 0"
     if metric.classes:
         seen = np.unique(weighty).astype(int)
         if len(seen) < len(data.classes):

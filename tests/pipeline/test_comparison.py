@@ -47,8 +47,8 @@ def at_most(level: float, runs: int) -> float:
 
 def test_models_of_equal_worth_pass_a_gate_of_improvement_in_25_cases_of_1000():
     gates = [Improvement(metric=name) for name in ("log_loss", "roc_auc", "accuracy", "f1")]
-    for share in shares(gates, lambda rng: two_models(rng, 200), 500):
-        assert share < at_most(0.025, 500)
+    for share in shares(gates, lambda rng: two_models(rng, 200), 300):
+        assert share < at_most(0.025, 300)
 
 
 def test_a_challenger_that_is_worse_by_just_the_margin_passes_in_25_cases_of_1000():
@@ -58,8 +58,8 @@ def test_a_challenger_that_is_worse_by_just_the_margin_passes_in_25_cases_of_100
         worse = find(name, "binary").sign * (measure(name, big[0]) - measure(name, big[1]))
         assert worse > 0.005
         gates.append(NonInferiority(metric=name, margin=worse))
-    for share in shares(gates, lambda rng: two_models(rng, 250, noise=(0.5, 1.2)), 300):
-        assert share < at_most(0.025, 300)
+    for share in shares(gates, lambda rng: two_models(rng, 250, noise=(0.5, 1.2)), 200):
+        assert share < at_most(0.025, 200)
 
 
 def test_rows_of_one_group_do_not_pass_as_independent_evidence():
@@ -94,8 +94,8 @@ EIGHT = {f"s{at}": np.arange(1200) % 8 == at for at in range(8)}
 
 def test_eight_segments_of_equal_models_refuse_one_in_forty_not_one_in_six():
     gate = Segments(metric="log_loss", margin=0.0)
-    refused = 1 - shares([gate], lambda rng: two_models(rng, 1200), 100, segments=EIGHT)[0]
-    assert refused < at_most(0.025, 100)
+    refused = 1 - shares([gate], lambda rng: two_models(rng, 1200), 60, segments=EIGHT)[0]
+    assert refused < at_most(0.025, 60)
 
 
 def harmed_in(rng, name="s3"):
@@ -117,7 +117,7 @@ def test_a_segment_of_few_rows_passes_where_no_harm_is_shown_and_stops_where_its
     masks = {"all but": np.arange(2000) >= 6, "few": np.arange(2000) < 6}
     lenient, strict = (judged([Segments(metric="log_loss", margin=0.2, require=r)], champion, challenger,
                               segments=masks).gates[0] for r in ("no harm", "shown"))
-    assert lenient.passed and "Nothing can be said of few: too few rows." in lenient.says
+    assert lenient.passed and "Nothing can be said of few: " in lenient.says
     assert strict.status == "not shown" and "few" in strict.says and "too few to compare on" in strict.says
 
 
