@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from engine.rollout.analysis import Analysis, Tick
+from engine.rollout.setup import ERRORS
 
 ALL_FAILED = 10  # requests in a row of which not one was answered well
+SEVERAL = 3  # sessions or chains of retries that these are of: one that tries again and again proves nothing
 INCIDENT_LEAST = 10  # requests of the baseline before it can be called failing
 INCIDENT_SHARE = 0.5
 MEMORY_LEAST = 5
@@ -17,17 +19,26 @@ MEMORY_S = 10.0
 def catastrophe(recent: Sequence[Tick]) -> str | None:
     """The sentence for a canary that answers nothing well, or runs out of memory again and again, while
     the baseline does; None otherwise. `recent`: the last ticks, oldest first."""
-    requests = failed = base = base_failed = 0
+    requests = units = base = base_failed = 0
     for tick in reversed(recent):
         if tick.failed[0] < tick.requests[0]:
             break
         requests += tick.requests[0]
-        failed += tick.failed[0]
+        units += _failed_units(tick)
         base += tick.requests[1]
         base_failed += tick.failed[1]
-    if requests >= ALL_FAILED and base_failed <= INCIDENT_SHARE * base:  # however few the baseline has
+    few = requests < ALL_FAILED or units < SEVERAL
+    if not few and base_failed <= INCIDENT_SHARE * base:  # however few requests the baseline has
         return f"all of its last {requests:,} requests failed, and those of the old version did not"
     return _memory(recent)
+
+
+def _failed_units(tick: Tick) -> int:
+    """Sessions or chains of retries of the canary that failed for the first time; requests where no units
+    are counted."""
+    if ERRORS in tick.counts:
+        return tick.counts[ERRORS][1]
+    return tick.failed[0] if tick.mark == "recorded" else 0
 
 
 def _memory(recent: Sequence[Tick]) -> str | None:

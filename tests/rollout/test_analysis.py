@@ -174,6 +174,14 @@ def test_a_version_that_answers_nothing_well_is_a_catastrophe_unless_the_old_one
         assert found.startswith("all of its last ")
 
 
+@pytest.mark.parametrize("units, ends", [(1, False), (2, False), (3, True), (12, True)])
+def test_one_client_that_tries_again_and_again_is_no_catastrophe(units, ends):
+    first = tick((6, 6), (90, 1), counts={"errors": (units, units, 90, 1)})
+    again = tick((6, 6), (90, 1), counts={"errors": (0, 0, 90, 1)})
+    unseen = tick((6, 6), (0, 0), counts={})
+    assert (danger.catastrophe([first, again, unseen]) is not None) == ends
+
+
 @pytest.mark.parametrize("ticks, ends", [
     ([tick((20, 5), (90, 0), memory=(5, 0))], True),
     ([tick((20, 4), (90, 0), memory=(4, 0))], False),
