@@ -24,12 +24,13 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "promote": ("skip the watching of the present step; never an approval", "flights --yes"),
     "promote-full": ("skip all further watching; never an approval", "flights --confirm flights"),
     "abort": ("give all traffic back, at once", "flights --reason 'errors in the log'"),
-    "retry": ("start one that failed or was aborted again", "flights"),
+    "retry": ("start one that failed or was rolled back again", "flights"),
     "undo": ("roll back after a promotion", "flights"),
 }
 EXITS = """exit codes:
   0 done · 1 failed · 2 bad usage · 3 waits for a person · 4 outcome unknown
-  5 rolled back · 6 aborted · 7 engine unreachable · 8 not permitted"""
+  5 rolled back, also by an abort: that restores the weights from before
+  7 engine unreachable · 8 not permitted"""
 _FOLLOW = ("start", "retry", "undo")
 
 

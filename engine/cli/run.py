@@ -20,7 +20,7 @@ HELP = "start a procedure and follow it to its end"
 EXAMPLE = "opsdeck run rollback-model -p service=flights --confirm drain=flights"
 EXITS = """exit codes:
   0 done · 1 failed · 2 bad usage or document · 3 waits for a person · 4 outcome unknown
-  5 failed and rolled back · 6 aborted · 7 engine unreachable · 8 not permitted"""
+  5 rolled back · 6 aborted · 7 engine unreachable · 8 not permitted"""
 
 
 class Desk(Protocol):
