@@ -12,6 +12,7 @@ from engine.api.light import Client
 from engine.cli.following import ENDED
 from engine.cli.rollout_find import running
 from engine.cli.rollout_text import answer, budget, missing, percent, place, sides, verdict, weights, word
+from engine.cli.show import wants
 from engine.cli.text import emit, plain, say
 from engine.errors import Conflict, EngineUnreachable, NotFound, OpsdeckError, UsageError
 
@@ -19,12 +20,27 @@ DECLINED = 3
 
 
 def act(client: Client, args: argparse.Namespace) -> int:
-    """Pause or resume."""
+    """Pause or resume. Raises Conflict where that would change nothing."""
     seen = running(client, args.name, args.rollout)
+    if args.rollout == "resume" and seen.state != "paused":
+        _not_paused(seen)
     view = client.act(seen.run, cast(Verb, args.rollout), wire.Act(reason=args.reason))
     done = {"pause": f"stays at {percent(seen.weight)}; what comes in is analysed on",
             "resume": f"goes on from {percent(seen.weight)}"}[args.rollout]
     return _tell(args, view, f"the rollout of {seen.service} (run {seen.run}) {done}")
+
+
+def _not_paused(seen: wire.Rollout) -> None:
+    waits = answer(seen)
+    if seen.gate is not None and waits:
+        raise Conflict(f"the rollout of {seen.service} (run {seen.run}) is not paused: it waits for "
+                       f"{wants(seen.gate, seen.at)}", hint=waits)
+    if seen.paused_by == "engine":
+        raise Conflict(f"nobody paused the rollout of {seen.service} (run {seen.run}): the engine holds it: "
+                       f"{missing(seen) or 'its evidence is missing'}",
+                       hint="it goes on by itself once that is there")
+    raise Conflict(f"the rollout of {seen.service} (run {seen.run}) is not paused: it goes on by itself",
+                   hint=f"`opsdeck rollout watch {seen.service}` tells how it goes")
 
 
 def abort(client: Client, args: argparse.Namespace) -> int:
@@ -91,7 +107,8 @@ def dialog(seen: wire.Rollout, verb: str) -> list[str]:
             ("verdict", verdict(seen)), ("budget", budget(seen)),
             ("missing", missing(seen)), ("effect", f"{effect}; approvals stay"),
             ("waits", f"{waits} is asked for all the same" if waits else None),
-            ("then", seen.after), ("undo", seen.undo or f"abort: back to {weights(seen.safe)}")]
+            ("then", seen.after),
+            ("undo", f"abort: back to {weights(seen.safe)}" if seen.safe else seen.undo)]
     return [f"\n {verb} {plain(seen.service)}",
             *(f"   {name:<8} {plain(text)}" for name, text in rows if text)]
 

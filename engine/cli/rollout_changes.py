@@ -60,6 +60,8 @@ class Changes:
             found.append(_gate(now))
         found += self._of_budget(now, tell=last is not None)
         found += self._of_evidence(now, tell=last is not None)
+        if now.ended is not None:  # what is only seen now was so before the end
+            found = [msgspec.structs.replace(one, at=min(one.at, now.ended)) for one in found]
         if now.ended is not None and (last is None or last.ended is None):
             why = f": {now.reason}" if now.reason else ""
             found.append(change(now, "ended", f"ended: {now.state.replace('_', ' ')}{why}", now.ended))
@@ -139,6 +141,8 @@ def heartbeat(rollout: wire.Rollout, at: float | None = None) -> Change:
 
 
 def _standing(rollout: wire.Rollout) -> str:
+    if rollout.ended is not None:
+        return f"{sides(rollout)}: has ended, {verdict(rollout)}"
     return f"{sides(rollout)}: {_where(rollout)}, {verdict(rollout)}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from typing import Any
 
@@ -24,7 +25,24 @@ def start(client: Client, args: argparse.Namespace) -> int:
             raise UsageError(f"-p {name}= is what {instead} says already: leave it out")
     text = document(args.plan)
     service(client, args.name)
+    _is_a_plan(client, args.plan, text)
     return _begin(client, args, args.plan, {"service": args.name, "to": args.to, **given}, text)
+
+
+def _is_a_plan(client: Client, plan: str, text: str | None) -> None:
+    """Raises UsageError for a procedure of another kind, which would only complain of its parameters."""
+    kind: str | None
+    if text is None:
+        library = client.library()
+        kind = next((one.kind for one in library if one.id == plan), None)
+    else:
+        said = re.search(r"^kind:\s*['\"]?(\w+)", text, re.MULTILINE)
+        library, kind = [], said.group(1) if said else None
+    if kind in (None, "rollout"):  # the engine says what is wrong with one that it does not know
+        return
+    plans = [one.id for one in library if one.kind == "rollout"]
+    raise UsageError(f"{plan} is no plan of a rollout: it is a {kind}",
+                     hint=f"plans are {', '.join(plans)}" if plans else "a plan says `kind: rollout`")
 
 
 def retry(client: Client, args: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.api import wire
-from engine.cli.show import wants
+from engine.cli.show import answer_command, wants
 from engine.cli.text import (
     RUN_GLYPHS,
     STEP_GLYPHS,
@@ -19,8 +19,7 @@ from engine.cli.text import (
     stamp,
 )
 
-ANSWERS = {"confirm": "confirm", "typed": "confirm", "approval": "approve", "answer": "answer",
-           "settle": "settle", "failed": "retry"}
+BEGIN = "begin"  # the first step of every rollout's run; it has no row of its own, and counts all the same
 VERDICT_TONES: dict[str, Tone] = {"bad": "bad", "good": "good", "undecided": "plain"}
 METRICS = ("METRIC", "ln E", "BAD AT", "ln E GOOD", "GOOD AT")
 LIST = ("", "RUN", "SERVICE", "TO", "STATE", "WEIGHT", "STEP", "VERDICT", "BY", "STARTED", "TOOK")
@@ -57,22 +56,21 @@ def word(rollout: wire.Rollout) -> str:
 
 
 def place(rollout: wire.Rollout, step: str | None) -> str:
-    """Where in the plan a step stands: `watch-5 (5 of 11): Watch at 5 %`."""
+    """Where in the plan a step stands, numbered as by `opsdeck show`: `watch-5 (6 of 12): Watch at 5 %`."""
     ids = [one.id for one in rollout.steps]
     if step is None:
         return "no step"
     if step not in ids:
         return plain(step)
-    at = ids.index(step)
-    return f"{plain(step)} ({at + 1} of {len(ids)}): {plain(rollout.steps[at].title)}"
+    at, before = ids.index(step), 0 if BEGIN in ids else 1
+    return f"{plain(step)} ({at + before + 1} of {len(ids) + before}): {plain(rollout.steps[at].title)}"
 
 
 def answer(rollout: wire.Rollout) -> str | None:
     """The command that answers what a rollout waits for, to paste; None if it waits for nothing."""
     if rollout.gate is None:
         return None
-    words = ["opsdeck", ANSWERS[rollout.gate.kind], rollout.run, rollout.gate_step or ""]
-    return plain(" ".join(words)).rstrip()
+    return answer_command(rollout.gate, rollout.run, rollout.gate_step or "")
 
 
 def share(counts: tuple[int, int]) -> str:
@@ -115,12 +113,18 @@ def _head(rollout: wire.Rollout, colour: bool) -> str:
 
 def _path(rollout: wire.Rollout, colour: bool) -> str:
     steps = [step for step in rollout.steps if step.weight is not None]
-    begun = [step.id for step in steps if step.state in ("intent", "done")]
-    now = begun[-1] if begun and rollout.ended is None else None
+    begun = [step.id for step in steps if step.state not in ("planned", "waiting", "skipped")]
+    last = begun[-1] if begun else None
+    stopped = rollout.ended is not None and rollout.state != "done"
     parts = []
     for step in steps:
-        glyph, tone = RUN_GLYPHS["running"] if step.id == now else STEP_GLYPHS[step.state]
-        parts.append(paint(f"{glyph} {percent(step.weight)}", tone, colour))
+        glyph, tone = STEP_GLYPHS[step.state]
+        if step.id == last and stopped:
+            glyph, tone = STEP_GLYPHS["failed"]
+        elif step.id == last and rollout.ended is None:
+            glyph, tone = RUN_GLYPHS["running"]
+        here = " stopped here" if step.id == last and stopped else ""
+        parts.append(paint(f"{glyph} {percent(step.weight)}{here}", tone, colour))
     if rollout.ended is None:
         lease = f", lease {duration(rollout.lease_s)}" if rollout.lease_s is not None else ""
         parts.append(f"now {percent(rollout.weight)}{lease}")
@@ -191,7 +195,8 @@ def _next(rollout: wire.Rollout) -> list[tuple[str, str]]:
     if rollout.ended is not None:
         return [*found, ("reason", plain(rollout.reason or "")), ("to do", remedy(rollout))]
     return [*found, ("next", plain(rollout.next or "")), ("then", plain(rollout.after or "")),
-            ("undo", plain(rollout.undo or "")), ("reason", plain(rollout.reason or ""))]
+            ("undo", f"abort: back to {weights(rollout.safe)}" if rollout.safe else ""),
+            ("reason", plain(rollout.reason or ""))]
 
 
 def ending(rollout: wire.Rollout) -> str:

@@ -22,6 +22,8 @@ from engine.cli.text import (
     stamp,
 )
 
+ANSWERS = {"confirm": "confirm", "typed": "confirm", "approval": "approve", "answer": "answer",
+           "settle": "settle", "failed": "retry"}
 NAME = "show"
 HELP = "one run: its steps, what it waits for, its output"
 
@@ -80,7 +82,7 @@ def lines(view: wire.RunView, *, colour: bool) -> list[str]:
         if step.gate is not None:
             shown += ["", *gate_lines(view, step)]
     if view.next:
-        shown += ["", plain(view.next)]
+        shown += ["", f"next: {plain(view.next)}"]
     return shown
 
 
@@ -108,8 +110,14 @@ def gate_lines(view: wire.RunView, step: wire.StepView) -> list[str]:
                  ("after", step.preview.after)]
     if step.kind != "manual":
         rows += [("effect", step.effect), ("undo", undo)]
-    rows += [("waits for", wants(gate, view.at)), ("digest", gate.digest)]
+    rows += [("waits for", wants(gate, view.at)), ("digest", gate.digest),
+             ("answer", f"`{answer_command(gate, view.id, step.id)}`")]
     return [f"  {name:<10} {plain(text)}" for name, text in rows]
+
+
+def answer_command(gate: wire.Gate, run: str, step: str) -> str:
+    """The command that answers what a step waits for; it asks for the text that it wants, if any."""
+    return plain(f"opsdeck {ANSWERS[gate.kind]} {run} {step}").rstrip()
 
 
 def wants(gate: wire.Gate, now: float) -> str:

@@ -100,7 +100,8 @@ def _state(service: wire.Service) -> tuple[str, str, Tone]:
 
 def _row(service: wire.Service) -> list[Cell]:
     glyph, word, tone = _state(service)
-    variants = sorted(service.variants, key=lambda v: -(v.weight or 0.0))
+    serving = [v for v in service.variants if v.weight] or service.variants
+    variants = sorted(serving, key=lambda v: -(v.weight or 0.0))
     versions = list(dict.fromkeys(v.version for v in variants if v.version))
     weights = [number(v.weight) for v in variants if v.weight is not None]
     ratio = service.error_ratio

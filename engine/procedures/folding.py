@@ -173,11 +173,11 @@ def _rejected(run: RunProgress, event: Event) -> None:
 
 
 def _paused(run: RunProgress, event: Event) -> None:
-    run.paused, run.paused_by = True, event.actor.user
+    run.paused, run.paused_by, run.paused_why = True, event.actor.user, event.data.get("reason")
 
 
 def _resumed(run: RunProgress, event: Event) -> None:
-    run.paused, run.paused_by = False, None
+    run.paused, run.paused_by, run.paused_why = False, None, None
 
 
 def _abort(run: RunProgress, event: Event) -> None:

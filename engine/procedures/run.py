@@ -115,6 +115,7 @@ class RunProgress:
     reason: str | None = None
     paused: bool = False
     paused_by: str | None = None
+    paused_why: str | None = None
     abort: Literal["no", "plain", "rollback"] = "no"
     rollback_cause: str | None = None
     undo_queue: list[str] | None = None

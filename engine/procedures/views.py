@@ -168,7 +168,9 @@ def next_sentence(run: RunProgress) -> str | None:
     if run.finished:
         return None
     if run.paused:
-        return "paused: resume it to go on"
+        by = f" by {run.paused_by}" if run.paused_by else ""
+        why = f" ({run.paused_why})" if run.paused_why else ""
+        return f"paused{by}{why}: resume it to go on"
     if not waiting:
         return None
     step = waiting[0]
@@ -181,9 +183,9 @@ def next_sentence(run: RunProgress) -> str | None:
     if step.wanted.confirm == "typed" and asked:
         return f"type {step.wanted.expected} to run {step.id}{more}"
     if step.wanted.confirm == "yes" and asked:
-        return f"confirm {step.id}{more}"
+        return f"confirm step {step.id}{more}"
     if step.wanted.approvals is not None and step.kind != "manual":
-        return f"approve {step.id}{more}"
+        return f"approve step {step.id}{more}"
     if step.wanted.approvals is not None and len(step.approvals) < step.wanted.approvals.min:
-        return f"approve {step.id}{more}"
-    return f"answer {step.id}: {step.command}{more}"
+        return f"approve step {step.id}{more}"
+    return f"answer step {step.id}: {step.command}{more}"

@@ -154,6 +154,18 @@ def test_a_signal_over_its_limit_is_marked_before_it_alerts() -> None:
     assert row.endswith("over limit")
 
 
+def test_the_version_is_that_of_the_variants_with_traffic_or_of_all_where_no_weight_is_known() -> None:
+    def row(champion: float | None, challenger: float | None) -> str:
+        variants = [wire.Variant(name, version, weight, 1.0, 1.0, 1.0, 1.0, {}, stale=False) for
+                    name, version, weight in (("champion", "7", champion), ("challenger", "8", challenger))]
+        found = wire.Status(0.0, [wire.Service("flights", 0.1, [], None, None, 0, variants)])
+        return " ".join(lines(found, colour=False)[1].split()[2:6])
+
+    assert row(100.0, 0.0).startswith("7 100 ")
+    assert row(5.0, 95.0) == "8 ▸ 7 95/5"
+    assert row(None, None).startswith("7 ▸ 8 -")
+
+
 def test_status_tells_of_a_rollout_that_runs() -> None:
     found = {"run": "41", "weight": 5.0, "step": 3, "steps": 12, "state": "waiting", "verdict": "undecided",
              "waits": True}
@@ -187,6 +199,8 @@ def test_a_run_is_shown_as_text_and_as_the_json_that_is_promised(opsdeck: Opsdec
     assert "trafficctl set champion=100" in text
     assert "undo       trafficctl undo" in text
     assert "with service=flights" in text
+    assert f"answer     `opsdeck confirm {run} drain`" in text
+    assert text.splitlines()[-1] == "next: step drain waits for you"
     missing = opsdeck("show", "9999")
     assert (missing.returncode, missing.stdout) == (2, "")
     assert "there is no run 9999" in missing.stderr

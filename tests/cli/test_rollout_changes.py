@@ -32,7 +32,7 @@ def test_the_first_line_says_how_it_stands() -> None:
     first, *rest = Changes().see(rollout())
     assert rest == []
     assert (first.kind, first.at, first.run, first.weight) == ("watching", STARTED + 300, "41", 5.0)
-    assert first.text == ("challenger 8 beside champion 7: running at 5 %, watch-5 (5 of 11): Watch at 5 %, "
+    assert first.text == ("challenger 8 beside champion 7: running at 5 %, watch-5 (6 of 12): Watch at 5 %, "
                           "undecided: neither worse nor shown to be as good yet")
 
 
@@ -44,7 +44,7 @@ def test_a_gate_that_waits_already_is_told_at_once() -> None:
 @pytest.mark.parametrize(("changed", "line"), [
     ({"weight": 25.0}, ("weight", "5 % → 25 %")),
     ({"weight": None}, ("weight", "5 % → unknown: the router does not say")),
-    ({"step": "watch-25", "steps": steps("watch-25")}, ("step", "watch-25 (7 of 11): Watch at 25 %")),
+    ({"step": "watch-25", "steps": steps("watch-25")}, ("step", "watch-25 (8 of 12): Watch at 25 %")),
     ({"verdict": "good", "sentence": "as good as the champion"},
      ("verdict", "undecided → good: as good as the champion")),
     ({"state": "paused", "paused_by": "oncall2"}, ("state", "paused by oncall2")),
@@ -73,6 +73,21 @@ def test_the_end_says_nothing_of_what_nobody_asks_for_any_more() -> None:
     waiting = {"missing": "stale data", "gate": GATE}
     assert told(waiting, ended)[-1] == ("ended", "ended: done")
     assert len(told(waiting, ended)) == len(told(waiting)) + 1
+
+
+def test_a_watch_that_begins_after_the_end_says_so_and_nothing_of_weights_or_steps() -> None:
+    over = rollout(state="rolled_back", ended=STARTED + 400, reason="errors are worse", weight=None,
+                   step=None)
+    assert [one.text for one in Changes().see(over)] == [
+        "challenger 8 beside champion 7: has ended, undecided: neither worse nor shown to be as good yet",
+        "ended: rolled back: errors are worse"]
+
+
+def test_no_line_is_later_than_the_end() -> None:
+    changes = Changes()
+    changes.see(rollout())
+    found = changes.see(rollout(state="rolled_back", ended=STARTED + 400, at=STARTED + 401, bad=50))
+    assert [(one.kind, one.at) for one in found] == [("budget", STARTED + 400), ("ended", STARTED + 400)]
 
 
 def test_what_goes_away_again_is_told_too() -> None:
@@ -104,7 +119,7 @@ def test_a_limit_that_is_not_set_is_never_spent() -> None:
 
 def test_a_heartbeat_says_how_far_it_is() -> None:
     assert heartbeat(rollout()).text == (
-        "running at 5 %, watch-5 (5 of 11): Watch at 5 %, undecided, ln E 0.10 of 4.60, "
+        "running at 5 %, watch-5 (6 of 12): Watch at 5 %, undecided, ln E 0.10 of 4.60, "
         "15 of 200 bad requests, 1,480 of 20,000 exposed")
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,11 +98,40 @@ def test_what_is_not_understood_says_what_is_near(rolling: Engine, words: tuple[
     ("abort", wire.Act(reason="a call", rollback=True))])
 def test_a_verb_finds_the_run_by_service_or_id_and_never_asks(rolling: Engine, name: str, verb: Verb,
                                                               act: wire.Act) -> None:
-    rolling.roll()
+    rolling.roll(**({"state": "paused", "paused_by": "oncall2"} if verb == "resume" else {}))
     done = rolling.opsdeck(verb, name, "--reason", "a call", typed="")
     assert done.code == 0, done.err
     assert rolling.asked(verb) == [act]
     assert "41" in done.out
+
+
+@pytest.mark.parametrize(("given", "says"), [
+    ({}, "is not paused: it goes on by itself"),
+    ({"state": "waiting", "gate_step": "approve-25",
+      "gate": wire.Gate("approval", "cafe", "Is it well?", approvals_needed=1, roles=["approver"])},
+     "is not paused: it waits for 1 approval of approver\n  opsdeck approve 41 approve-25"),
+    ({"paused_by": "engine", "missing": "too little traffic"}, "the engine holds it: too little traffic")])
+def test_resuming_what_is_not_paused_says_so(rolling: Engine, given: dict[str, Any], says: str) -> None:
+    rolling.roll(**given)
+    done = rolling.opsdeck("resume", "flights")
+    assert (done.code, done.out, rolling.backend.seen) == (1, "", [])
+    assert says in done.err
+
+
+def test_a_plan_that_is_no_rollout_is_refused_as_that(rolling: Engine, tmp_path: Path) -> None:
+    done = rolling.opsdeck("start", "flights", "--to", "challenger", "--plan", "ask")
+    assert (done.code, rolling.backend.seen) == (2, [])
+    assert "ask is no plan of a rollout: it is a runbook" in done.err
+    path = tmp_path / "mine.yaml"
+    path.write_text("opsdeck: 1\nid: mine\nkind: runbook\n")
+    done = rolling.opsdeck("start", "flights", "--to", "challenger", "--plan", str(path))
+    assert (done.code, rolling.backend.seen) == (2, [])
+    assert "it is a runbook" in done.err
+
+
+def test_the_path_of_weights_says_where_one_that_went_back_stopped(rolling: Engine) -> None:
+    rolling.roll(**ROLLED_BACK)
+    assert "✔ 1 %  ✘ 5 % stopped here  · 25 %" in rolling.opsdeck("flights").out
 
 
 def test_an_abort_says_where_the_traffic_goes(rolling: Engine) -> None:
@@ -263,7 +293,7 @@ def test_one_screen_tells_path_evidence_budget_verdict_and_what_is_to_do(rolling
                           metric("score", "scores", critical=False, line=None)])
     screen = rolling.opsdeck("flights").out
     for told in ("◆ waiting  rollout 41 of flights: challenger 8 beside champion 7, by oncall1",
-                 "✔ 1 %  ▶ 5 %  · 25 %  · 50 %  · 100 %  now 5 %", "watch-5 (5 of 11): Watch at 5 %",
+                 "✔ 1 %  ▶ 5 %  · 25 %  · 50 %  · 100 %  now 5 %", "watch-5 (6 of 12): Watch at 5 %",
                  "1.01 % of 1,480 (38 ms)", "1.00 % of 28,120 (36 ms)", "EXPECTED", "1.23 %",
                  "scores (advisory)", "6.20",
                  "15 of 200 bad requests, 1,480 of 20,000 exposed",

@@ -327,10 +327,11 @@ async def test_pause_holds_the_next_step_and_resume_lets_it_go(tmp_path: Path) -
             - {{id: a, title: A, shell: "until [ -e {gate} ]; do sleep 0.02; done", effect: none}}
             - {{id: b, title: B, shell: "true", effect: none}}
             """)
-        await k.act(live, "pause")
+        await k.act(live, "pause", reason="a call")
         gate.touch()
         view = await k.until(live, lambda v: states(v)["a"] == "done")
         assert view.state == "paused" and states(view)["b"] == "planned"
+        assert (view.next or "").endswith(" (a call): resume it to go on")
         await k.act(live, "resume")
         view = await k.ended(live)
     assert view.state == "done"
