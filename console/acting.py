@@ -9,17 +9,22 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from console import asks, format, rollout_asks, safety
 from console.asks import Ask, Choice
 from console.screens.dialog import Dialog
 from engine.api import wire
 from engine.api.backend import Verb
-from engine.errors import NotFound, OpsdeckError
+from engine.errors import EngineUnreachable, NotFound, OpsdeckError
 
 if TYPE_CHECKING:
     from console.app import OpsdeckApp
 
 SLOW_S = 0.5
+SENDS_FOR_S = 60.0   # how long an abort waits for an engine that answers
+SENDS_AGAIN_S = 1.0  # between two tries where no tick tells that it is back
+BY_ITSELF = "The router goes back by itself when its lease ends."
 
 
 def sentence(error: OpsdeckError) -> str:
@@ -87,7 +92,15 @@ def abort_rollout(app: OpsdeckApp, rollout: wire.Rollout) -> None:
     if refused := safety.refusal("abort", app.state):
         app.say(refused, "warn")
         return
-    app.open(Dialog(rollout_asks.abort(rollout), lambda *answer: app.begin(perform(app, *answer))))
+    _ask_abort(app, rollout_asks.abort(rollout))
+
+
+def _ask_abort(app: OpsdeckApp, ask: Ask) -> None:
+    """Put the question, and what y comes to while no engine answers."""
+    if app.state.away:
+        waits = ("Engine", "none answers now; the abort is sent as soon as one does")
+        ask = msgspec.structs.replace(ask, facts=(*ask.facts, waits))
+    app.open(Dialog(ask, lambda *answer: app.begin(perform(app, *answer))))
 
 
 def pause(app: OpsdeckApp, run: wire.RunView) -> None:
@@ -108,8 +121,7 @@ def abort_run(app: OpsdeckApp, run: wire.RunView) -> None:
     if refused := safety.refusal("abort", app.state):
         app.say(refused, "warn")
         return
-    ask = asks.abort(run, rolls_back=app.state.rolls_out(run.id))
-    app.open(Dialog(ask, lambda *answer: app.begin(perform(app, *answer))))
+    _ask_abort(app, asks.abort(run, rolls_back=app.state.rolls_out(run.id)))
 
 
 def abort(app: OpsdeckApp, runs: list[str], where: str) -> None:
@@ -147,6 +159,8 @@ async def perform(app: OpsdeckApp, ask: Ask, choice: Choice, text: str) -> None:
     if refused := safety.refusal(choice.verb, app.state):
         app.say(refused, "warn")
         return
+    if choice.verb == "abort" and ask.run in app.unsent:
+        return  # it is sent already, as soon as there is an engine to take it
     slow = asyncio.get_running_loop().call_later(
         SLOW_S, app.say, "Asked the engine; it has not answered yet.", "dim")
     try:
@@ -159,6 +173,12 @@ async def perform(app: OpsdeckApp, ask: Ask, choice: Choice, text: str) -> None:
                 return
         verb = choice.verb
         view = await app.source.act(ask.run, verb, body(ask, choice, text))
+    except EngineUnreachable as error:
+        if choice.verb == "abort":
+            await _abort_later(app, ask, choice)
+        else:
+            app.complain(error)
+        return
     except OpsdeckError as error:
         app.say(sentence(error), "bad")
         return
@@ -167,6 +187,47 @@ async def perform(app: OpsdeckApp, ask: Ask, choice: Choice, text: str) -> None:
     app.take_run(view)
     step = f", step {ask.step}" if ask.step else ""
     app.say(f"{DONE.get(verb, verb)}: run {ask.run}{step}.", "text", passing=True)
+
+
+async def _abort_later(app: OpsdeckApp, ask: Ask, choice: Choice) -> None:
+    """Send an abort as soon as an engine answers, and say until then that it is not done.
+
+    The first try may have had its effect though its answer was lost: then the run has gone back.
+    """
+    by_itself = f" {BY_ITSELF}" if choice.rollback and len(ask.choices) == 1 else ""
+    until = app.source.clock() + SENDS_FOR_S
+    app.say("")
+    app.owe(ask.run, "Not aborted yet: no engine answers; it is sent as soon as one does." + by_itself)
+    try:
+        while app.source.clock() < until:
+            await app.next_tick(SENDS_AGAIN_S)
+            try:
+                view = await _abort_once(app, ask, choice)
+            except EngineUnreachable:
+                continue
+            app.owe(ask.run, None)
+            app.take_run(view)
+            app.say(f"{DONE['abort']}: run {ask.run}.", "text", passing=True)
+            return
+    except OpsdeckError as error:
+        app.owe(ask.run, None)
+        app.say(f"Not aborted: {sentence(error)}", "bad")
+        return
+    app.owe(ask.run, None)
+    app.say(f"Not aborted: no engine answered for {SENDS_FOR_S:.0f} s. x, then y tries again.{by_itself}",
+            "bad")
+
+
+async def _abort_once(app: OpsdeckApp, ask: Ask, choice: Choice) -> wire.RunView:
+    try:
+        return await app.source.act(ask.run, "abort", body(ask, choice, ""))
+    except EngineUnreachable:
+        raise
+    except OpsdeckError:
+        run = await app.source.run(ask.run)
+        if run.state not in ("aborted", "rolled_back"):
+            raise
+        return run
 
 
 async def _moved(app: OpsdeckApp, ask: Ask, choice: Choice) -> str | None:

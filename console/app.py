@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -51,7 +53,9 @@ class OpsdeckApp(Stage):
         self.glyphs: Glyphs = ASCII if ascii else UNICODE
         self.crash_log = crash_log
         self.notice, self.notice_role, self.notice_passing = "", "text", False
-        self._unheard = False
+        self._unheard = self._warned = False
+        self.unsent: dict[str, str] = {}
+        self._ticked = asyncio.Event()
         self.trail = places.Trail(("run", open_run) if open_run else places.FLEET)
         self.procedures: tuple[str, ...] = ()
         self._touched = source.clock() - 60.0
@@ -76,7 +80,24 @@ class OpsdeckApp(Stage):
             if self._unheard and tick.link.state == "live" and not self.state.stale:
                 self.notice = ""
                 self._unheard = False
+            if tick.link.state == "live":
+                self._ticked.set()
+                self._ticked = asyncio.Event()
             self.renew_or_owe()
+
+    async def next_tick(self, most: float) -> None:
+        """Wait until the engine is heard again, `most` seconds at most."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ticked.wait(), most)
+
+    def owe(self, run: str, sentence: str | None) -> None:
+        """Show that the abort of a run is not sent yet, whatever else is said; None: that is over."""
+        if sentence is None:
+            self.unsent.pop(run, None)
+        else:
+            self.unsent[run] = sentence
+            self._warned = False
+        self.renew()
 
     def _age(self) -> None:
         """Ages and timers move on by themselves where no tick has just drawn everything."""
@@ -123,6 +144,9 @@ class OpsdeckApp(Stage):
     def message(self) -> tuple[str, str]:
         """What the message line shows: the notice, or why there is no news, or what ails the engine."""
         snapshot, link = self.state.snapshot, self.state.link
+        if self.unsent:
+            many = f" ({', '.join(self.unsent)})" if len(self.unsent) > 1 else ""
+            return " ".join(filter(None, (next(iter(self.unsent.values())) + many, self.notice))), "bad"
         if not self.notice and snapshot is not None and link.state == "lost" and link.reason:
             return f"{link.reason} Trying again by itself.", "warn"
         if not self.notice and snapshot is not None and snapshot.engine.problem:
@@ -180,6 +204,10 @@ class OpsdeckApp(Stage):
         self.go("approvals")
 
     def action_leave(self) -> None:
+        if self.unsent and not self._warned:
+            self.say("Leaving now sends no abort; q again leaves.", "bad")
+            self._warned = True
+            return
         self.exit(0)
 
     def action_keys(self) -> None:

@@ -71,7 +71,7 @@ def status(rollout: wire.Rollout, glyphs: Glyphs, now: float, width: int, *, fre
         right: list[Span] = [(f"ended {format.stamp(rollout.ended, now)}, "
                               f"{format.age(max(0.0, now - rollout.ended))} ago ", "dim")]
     elif not fresh:
-        right = [(f"{glyphs.stale} {'reconnecting' if away else 'stale'}: watching not known ", "warn")]
+        right = [(f"{glyphs.stale} {'away' if away else 'stale'}: watching not known ", "warn")]
     elif rollout.watching:
         lease = f", lease {format.age(left)}" if left is not None else ""
         right = [("watching: on", "ok"), (f"{lease} ", "dim")]

@@ -17,6 +17,8 @@ from console.screens.fleet import row
 from console.service_text import screen
 from console.source import Link
 from engine.api import wire
+from engine.api.backend import Verb
+from engine.errors import EngineUnreachable, OpsdeckError
 from tests.console.scenes import FIXED, Scene, opened, press, rollout, steady, typed, until
 from tests.console.test_rollout_text import made, state
 
@@ -48,7 +50,7 @@ async def test_as_soon_as_the_stream_breaks_nothing_is_claimed_or_offered_but_th
     async with opened(at("171" if keys == ("A",) else "169"), (80, 24)) as (app, pilot):
         shown = picture(app)
         assert app.state.age == 0.0 and "reconnecting, data 0 s old" in shown
-        assert "reconnecting: watching not known" in shown and "watching: on" not in shown
+        assert "away: watching not known" in shown and "watching: on" not in shown and " of 12 " in shown
         assert "canary got" in shown and "% live" not in shown and "when last heard" in shown
         assert "Nothing to do now" not in shown and "Abort still works" not in shown
         assert "x, then y sends the abort as soon as an engine answers" in shown
@@ -130,3 +132,126 @@ def test_how_an_abort_stands_depends_on_whether_an_engine_answers() -> None:
     assert safety.abort_works(now) == "Abort still works (x, then y)."
     now.tick = type(now.tick)(now.snapshot, now.tick.heard, NONE)
     assert safety.abort_works(now) == "x, then y sends the abort as soon as an engine answers."
+
+
+WAITS = "Not aborted yet: no engine answers; it is sent as soon as one does."
+BY_ITSELF = "The router goes back by itself when its lease ends."
+
+
+class Away(FakeSource):
+    """An engine that answers no act while `gone`, or the first `lost` times after it has done it."""
+
+    def __init__(self) -> None:
+        self.now = FIXED
+        super().__init__(World(), clock=lambda: self.now)
+        self.world.roll_out()
+        self.gone, self.lost, self.tried = True, 0, 0
+
+    async def act(self, run: str, verb: Verb, act: wire.Act) -> wire.RunView:
+        self.tried += 1
+        if self.gone:
+            raise EngineUnreachable("no engine answers at /run/opsdeck/engine.sock", hint="start one")
+        if self.world.runs[run].ended is not None:
+            raise OpsdeckError(f"run {run} has ended: {self.world.runs[run].state}")
+        view = await super().act(run, verb, act)
+        if self.lost:
+            self.lost -= 1
+            raise EngineUnreachable("the engine stopped answering")
+        return view
+
+    def leave(self) -> None:
+        self.gone, self.link = True, NONE
+        self.push()
+
+    def back(self) -> None:
+        self.gone, self.link = False, Link("live")
+        self.push()
+
+
+PLACES = {"rollout": typed(":rollout 169\r"), "fleet": typed("/recommend\r"), "run": typed(":run 169\r")}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("write", [True, False])
+async def test_an_abort_without_an_engine_says_that_it_is_not_done_and_is_sent_once_one_answers(
+        place: str, write: bool) -> None:
+    source = Away()
+    async with opened(Scene(place, PLACES[place], write=write), (80, 24), source=source) as (app, pilot):
+        source.leave()
+        await until(pilot, lambda: app.state.away, "it is away")
+        await press(app, "x")
+        await until(pilot, lambda: isinstance(app.screen, Dialog), "the question")
+        await until(pilot, lambda: "none answers now; the abort is sent as soon as one does" in picture(app),
+                    "what y comes to")
+        await press(app, "y")
+        await until(pilot, lambda: f"{WAITS} {BY_ITSELF}" in picture(app), "that it is not done")
+        await press(app, "j", "k")
+        assert source.acts == [] and WAITS in picture(app), "no key puts it away"
+        source.back()
+        await until(pilot, lambda: bool(source.acts), "it is sent")
+        await until(pilot, lambda: "Aborted: run 169." in picture(app), "that it is done")
+        assert [(r, v, a.rollback) for r, v, a in source.acts] == [("169", "abort", True)]
+        assert "Not aborted" not in picture(app) and "No engine answers" not in picture(app)
+        await do(app, pilot, "j")
+        assert "Aborted: run" not in picture(app), "the next key puts it away"
+
+
+async def test_an_abort_of_a_run_that_is_no_rollout_promises_no_router() -> None:
+    source = Away()
+    async with opened(Scene("run", run="184"), (80, 24), source=source) as (app, pilot):
+        await press(app, "x", "y")
+        await until(pilot, lambda: WAITS in picture(app), "that it is not done")
+        assert "router" not in picture(app)
+        source.back()
+        await until(pilot, lambda: "Aborted: run 184." in picture(app), "that it is done")
+
+
+async def test_an_abort_that_no_engine_took_within_a_minute_is_given_up_aloud() -> None:
+    source = Away()
+    async with opened(Scene("run", PLACES["rollout"]), (80, 24), source=source) as (app, pilot):
+        await press(app, "x", "y")
+        await until(pilot, lambda: WAITS in picture(app), "that it is not done")
+        source.now += 61.0
+        source.push()
+        await until(pilot, lambda: "Not aborted: no engine answered for 60 s." in picture(app), "given up")
+        assert f"x, then y tries again. {BY_ITSELF}" in picture(app)
+        tried = source.tried
+        source.back()
+        await steady(pilot, app)
+        assert source.tried == tried and source.acts == []
+
+
+async def test_asked_twice_an_abort_is_sent_once() -> None:
+    source = Away()
+    async with opened(Scene("run", PLACES["rollout"]), (80, 24), source=source) as (app, pilot):
+        for _ in range(2):
+            await press(app, "x")
+            await until(pilot, lambda: isinstance(app.screen, Dialog), "the question")
+            await press(app, "y")
+            await until(pilot, lambda: not isinstance(app.screen, Dialog) and WAITS in picture(app), "said")
+        source.back()
+        await until(pilot, lambda: "Aborted: run 169." in picture(app), "that it is done")
+        assert len(source.acts) == 1
+
+
+async def test_an_abort_whose_answer_was_lost_is_told_as_done_and_not_as_refused() -> None:
+    source = Away()
+    source.gone, source.lost = False, 1
+    async with opened(Scene("run", PLACES["rollout"]), (80, 24), source=source) as (app, pilot):
+        await press(app, "x", "y")
+        await until(pilot, lambda: bool(source.acts), "it is sent")
+        source.push()
+        await until(pilot, lambda: "Aborted: run 169." in picture(app), "that it is done")
+        assert "has ended" not in picture(app).partition("Aborted")[2]
+
+
+async def test_leaving_with_an_abort_unsent_wants_a_second_q() -> None:
+    source = Away()
+    async with opened(Scene("run", PLACES["rollout"]), (80, 24), source=source) as (app, pilot):
+        await press(app, "x", "y")
+        await until(pilot, lambda: WAITS in picture(app), "that it is not done")
+        await press(app, "q")
+        await until(pilot, lambda: "Leaving now sends no abort; q again leaves." in picture(app), "a warning")
+        assert app.return_code is None
+        await press(app, "q")
+        await until(pilot, lambda: app.return_code == 0, "it has left")

@@ -265,8 +265,8 @@ def test_an_unknown_theme_is_refused_with_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize(("width", "rows"), [
-    (120, [" flights: p99 38 ms, was over 150 ms for 1 min, challenger only, clears when it stays well (and 1 "
-           "more)", " r: try high-latency"]),
+    (120, [" flights: p99 38 ms, was over 150 ms for 1 min, challenger only, clears when it stays well "
+           "(and 1 more)", " r: try high-latency"]),
     (80, [" flights: p99 38 ms, was over 150 ms for 1 min, challenger only, clears when it",
           " stays well (and 1 more)  r: try high-latency"])])
 def test_what_is_wrong_takes_the_lines_it_needs_and_is_never_cut(width: int, rows: list[str]) -> None:
