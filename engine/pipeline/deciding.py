@@ -66,7 +66,7 @@ def _no_harm(gate: Segments, of: Sequence[Weighed], alpha: float) -> GateResult:
     harmed = [(one, p) for one, p in zip(on, ps, strict=True) if p <= alpha]
     among = f"among {_count(len(on), 'segment')} (Holm, {alpha:.1%} over all)"
     if harmed:
-        told = "; ".join(f"{one.segment} {_gain(one, alpha)}, p {p:.2g}" for one, p in harmed)
+        told = "; ".join(f"{one.segment}: {_gain(one, alpha)}, p {p:.2g}" for one, p in harmed)
         return GateResult(gate.name, gate.kind, "failed",
                           f"Worse by more than {gate.margin:g}, {among}: {told}.", min(ps))
     silent = [one for one in on if one.why]
@@ -93,7 +93,7 @@ def _shown(gate: Segments, of: Sequence[Weighed], alpha: float) -> GateResult:
                           f"{wanted}, and shown; closest is {worst.segment}: "
                           f"{_gain(worst, alpha)}.", max(ps))
     contrary = [one.shown for one in of if one.evidence.p_at_least(-gate.margin) <= alpha]
-    told = "; ".join(f"{one.segment} {one.why or _gain(one, alpha)}" for one in contrary or lacking)
+    told = "; ".join(f"{one.segment}: {one.why or _gain(one, alpha)}" for one in contrary or lacking)
     said = "and the contrary is shown" if contrary else "not shown"
     return GateResult(gate.name, gate.kind, "failed" if contrary else "not shown",
                       f"{wanted}, {said} for {told}.", max(ps))

@@ -145,15 +145,19 @@ def few(data: Labelled) -> tuple[int, str]:
     """How much evidence there is at most, and in words: of classes that of the rarest."""
     import numpy as np
 
-    units, what = data.units, "rows" if data.groups is None else "groups"
-    if data.task == "ranking":
-        return units, f"{units:,} queries"
+    units = data.units
     if data.task in ("binary", "multiclass"):
         counts = np.bincount(data.labels.astype(int), minlength=len(data.classes))
         rarest = int(counts.argmin())
         if counts[rarest] < units:
             return int(counts[rarest]), f"{int(counts[rarest]):,} rows of class {data.classes[rarest]}"
-    return units, f"{units:,} {what}"
+    return units, units_in_words(data)
+
+
+def units_in_words(data: Labelled) -> str:
+    """`6 groups`."""
+    what = "rows" if data.groups is None else "queries" if data.task == "ranking" else "groups"
+    return f"{data.units:,} {what}"
 
 
 def _usual(data: Labelled) -> list[str]:
@@ -222,8 +226,7 @@ def _estimate(metric: metrics_.Metric, data: Labelled, plan: Plan | None, replic
         hits, of = plan.features.sum(axis=0)
         return made(float(hits / of), proportion_interval(hits, of, confidence), "exact")
     if replicates is None:
-        what = "rows" if data.groups is None else "groups"
-        return made(value(plan), None, "none", f"{data.units:,} {what} are too few for an interval")
+        return made(value(plan), None, "none", f"{units_in_words(data)} are too few for an interval")
     if (doubt := replicates.doubt()) is not None:
         return made(replicates.estimate, None, "none", doubt)
     return made(replicates.estimate, replicates.interval(confidence), "bca")
@@ -236,7 +239,7 @@ def _notes(data: Labelled, chosen: Sequence[metrics_.Metric], parts: Sequence[Se
         yield (f"Every interval is at {each:.2%} so that all {count + len(chosen)} hold together at "
                f"{confidence:.0%} (Bonferroni).")
     elif count:
-        yield (f"Each interval is at {confidence:.0%} by itself: of the {count} of segments about "
+        yield (f"Each interval is at {confidence:.0%} by itself: of the {count} of the segments about "
                f"{count * (1 - confidence):.1f} miss, and the worst segment looks worse than it is.")
     if small := [part.name for part in parts if part.small]:
         yield f"Too small to conclude from: {', '.join(small)}."

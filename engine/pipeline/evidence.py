@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from engine.errors import UsageError
 from engine.pipeline import metrics as metrics_
 from engine.pipeline.bootstrap import replicate
-from engine.pipeline.evaluation import TOO_SMALL, few
+from engine.pipeline.evaluation import TOO_SMALL, few, units_in_words
 from engine.pipeline.labelled import Labelled
 from engine.pipeline.paired_tests import PairedProportions, Tested, delong, mcnemar, paired_t, wilcoxon
 from engine.pipeline.plans import Gain, Sums, value
@@ -167,7 +167,7 @@ def compared(pair: Pair, chosen: Sequence[metrics_.Metric], segment: str | None,
         elif name == "accuracy" and isinstance(gain.first, Sums) and gain.first.counted:
             evidence[name] = _proportions(gain)
         elif gain.units < TOO_SMALL:
-            evidence[name] = Nothing(f"{few(pair.champion)[1]} are too few to compare on")
+            evidence[name] = Nothing(f"{units_in_words(pair.champion)} are too few to compare on")
         else:
             drawn.append(name)
     if drawn:

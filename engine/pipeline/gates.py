@@ -76,7 +76,8 @@ class Segments(Model):
 
     @property
     def name(self) -> str:
-        return f"{self.metric} of every segment"
+        told = "no harm beyond" if self.require == "no harm" else "shown within"
+        return f"{self.metric} of every segment, {told} {self.margin:g}"
 
 
 class Latency(Model):

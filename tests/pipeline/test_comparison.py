@@ -108,7 +108,7 @@ def harmed_in(rng, name="s3"):
 def test_one_segment_that_is_harmed_is_found_among_eight_and_named():
     found = judged([Segments(metric="log_loss", margin=0.05)], *harmed_in(RNG(0)), segments=EIGHT)
     assert not found.passed and found.gates[0].status == "failed"
-    assert "s3 worse by" in found.gates[0].says and "s4" not in found.gates[0].says
+    assert "s3: worse by" in found.gates[0].says and "s4" not in found.gates[0].says
     assert shares([Segments(metric="log_loss", margin=0.05)], harmed_in, 20, segments=EIGHT)[0] < 0.2
 
 
