@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from engine.located.names import did_you_mean, nearest
+from engine.located.places import Misplaced
 from engine.located.reading import Located, Problem, Where
 
 M = TypeVar("M", bound=BaseModel)
@@ -31,6 +32,9 @@ _KINDS = {
     "date_type": "a date such as 2026-11-20", "date_parsing": "a date such as 2026-11-20",
     "path_type": "a path", "url_parsing": "a URL", "url_type": "a URL",
 }
+
+
+_MAPS = ("model_type", "model_attributes_type")
 
 
 def validate(model: type[M], located: Located,
@@ -123,7 +127,11 @@ def _problem(path: Where, details: list[ErrorDetails], located: Located,
         hint = did_you_mean(str(path[-1]), options) if options else None
         return located.problem(full, f"`{path[-1]}` cannot be a key here", hint)
     if kind in ("value_error", "assertion_error"):
-        said = str(context.get("error", detail["msg"]))
+        error = context.get("error", detail["msg"])
+        said = str(error)
+        if isinstance(error, Misplaced):
+            full = (*full, *error.path)
+            name = _name(full)
         return located.problem(full, f"{name}: {said}" if name else said)
     if kind == "union_tag_not_found":
         return located.problem(full, f"`{str(context['discriminator']).strip(_QUOTE)}` is missing in {name}")
@@ -133,6 +141,9 @@ def _problem(path: Where, details: list[ErrorDetails], located: Located,
                                f"there is no `{context['tag']}`", did_you_mean(str(context["tag"]), tags))
     written = _written(located, full, detail)
     wanted, hint = _wanted(details, located, full, context)
+    if kind in _MAPS and model is not None:
+        keys = [f"`{key}`" for key in fields_at(model, path)]
+        hint = hint or (f"its keys are {', '.join(keys)}" if keys else None)
     return located.problem(full, f"{name or 'the file'} must be {wanted}, not {written}", hint)
 
 
@@ -166,8 +177,13 @@ def _wanted(details: list[ErrorDetails], located: Located, full: Where,
     if kind in ("string_too_short", "too_short") and context.get("min_length") == 1:
         return "something", None
     if kind in limits:
-        return limits[kind].format(**context), None
+        return limits[kind].format(**{key: _number(value) for key, value in context.items()}), None
     return detail["msg"].removeprefix("Input should be ").removeprefix("a valid "), None
+
+
+def _number(value: Any) -> Any:
+    """As a person writes it: 100 rather than 100.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _options(details: list[ErrorDetails]) -> list[str]:

@@ -27,6 +27,15 @@ class Problem:
         return f"{text}\n  {self.hint}" if self.hint else text
 
 
+class Misplaced(ValueError):
+    """What a model finds wrong at one place inside the value that it looks at: `path` from there, by the
+    keys of the file."""
+
+    def __init__(self, path: Where, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
 @dataclass(frozen=True)
 class Mark:
     """Where a value is written. `raw` is its text where that is not the value itself."""

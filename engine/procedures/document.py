@@ -15,12 +15,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from engine.fields import Approvals, Duration, Model, Positive, Text, Typed
+from engine.located import Misplaced
 from engine.procedures.actions import Effect
 from engine.procedures.expansion import expanded
 from engine.procedures.rollouts import Rollout
 
 ID = r"^[a-z0-9][a-z0-9-]*$"
 MOST_STEPS = 200
+OTHERS = ("runbook", "pipeline", "recovery")  # kinds that say their steps one by one
 
 
 class Contact(Model):
@@ -153,10 +155,15 @@ class Document(Model):
     @classmethod
     def _written_out(cls, given: Any) -> Any:
         """With the steps that `rollout` stands for; what is wrong in it is reported at its own place."""
-        if not isinstance(given, dict) or given.get("kind") != "rollout":
+        if not isinstance(given, dict):
+            return given
+        kind = given.get("kind")
+        if kind in OTHERS and "rollout" in given and "steps" not in given:
+            raise Misplaced(("rollout",), f"it is for procedures of kind rollout, and this is a {kind}")
+        if kind in OTHERS or (kind != "rollout" and "rollout" not in given):
             return given
         if "steps" in given:
-            raise ValueError("a rollout says its steps in `rollout: {steps: …}`")
+            raise Misplaced(("steps",), "a rollout says its steps in `rollout: {steps: …}`")
         if "rollout" not in given:
             raise ValueError("a procedure of kind rollout says `rollout:`, the plan")
         try:
@@ -168,7 +175,7 @@ class Document(Model):
     @model_validator(mode="after")
     def _plan_is_of_a_rollout(self) -> Document:
         if self.rollout is not None and self.kind != "rollout":
-            raise ValueError(f"`rollout` is for procedures of kind rollout, and this is a {self.kind}")
+            raise Misplaced(("rollout",), f"it is for procedures of kind rollout, and this is a {self.kind}")
         return self
 
     def step(self, id: str) -> Step:

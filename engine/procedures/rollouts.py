@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from engine.fields import Approvals, Duration, Model, Positive, Text
+from engine.located import Misplaced
 
 Percent = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Ratio = Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)]
@@ -36,7 +37,9 @@ class Weight(Model):
 
 def _bare(value: Any) -> Any:
     """A bare number as the weight that it stands for, so that what is wrong with it is told as such."""
-    return {"weight": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+    if isinstance(value, bool | str):
+        raise ValueError("a weight is a percentage such as 25, or a map with `weight` in it")
+    return {"weight": value} if isinstance(value, int | float) else value
 
 
 class _OrNumber:
@@ -78,10 +81,11 @@ class PlanStep(Model):
 
     @model_validator(mode="after")
     def _one(self) -> PlanStep:
-        said = [name for name, value in self if value is not None and name != "within"]
+        said = [name.replace("_", "-") for name, value in self if value is not None and name != "within"]
         if len(said) != 1:
-            raise ValueError("a step says exactly one of warm-up, mirror, weight, wait, evidence, analysis, "
-                             f"approval, promote; this one says {' and '.join(said) or 'none'}")
+            raise Misplaced(tuple(said[1:2]), "a step says exactly one of warm-up, mirror, weight, wait, "
+                            "evidence, analysis, approval, promote; this one says "
+                            f"{' and '.join(said) or 'none'}")
         return self
 
 
@@ -184,34 +188,41 @@ class Rollout(Model):
     def _one_form(self) -> Rollout:
         said = [form for form in FORMS if getattr(self, form.replace("-", "_")) is not None]
         if len(said) != 1:
-            raise ValueError("a rollout says exactly one of canary, blue-green, steps; this one says "
-                             f"{' and '.join(said) or 'none'}")
+            raise Misplaced(tuple(said[1:2]), "a rollout says exactly one of canary, blue-green, steps; this "
+                            f"one says {' and '.join(said) or 'none'}")
         if not 2 <= self.lease <= 3600:
-            raise ValueError("the lease lies between 2 seconds and an hour")
-        weights = [step.weight for step in self.canary_steps()]
-        if any(a >= b for a, b in itertools.pairwise(weights)):
-            raise ValueError("the weights of a canary grow from step to step")
-        if weights and weights[-1] != 100:
-            raise ValueError("the last weight of a canary is 100")
-        if len(weights) > 1 and weights[-2] > 100 - self.holdback:
-            raise ValueError(f"the last weight keeps the holdback of {self.holdback:g} % at the old version, "
-                             f"so the one before it is at most {100 - self.holdback:g}")
+            raise Misplaced(("lease",), "the lease lies between 2 seconds and an hour")
+        self._check_weights([step.weight for step in self.canary_steps()])
         self._check_steps(self.steps or [])
         return self
+
+    def _check_weights(self, weights: list[float]) -> None:
+        for at, (one, after) in enumerate(itertools.pairwise(weights), start=1):
+            if one >= after:
+                raise Misplaced(("canary", at), "the weights of a canary grow from step to step, and "
+                                f"{after:g} comes after {one:g}")
+        last = len(weights) - 1
+        if weights and weights[last] != 100:
+            raise Misplaced(("canary", last), f"the last weight of a canary is 100, not {weights[last]:g}")
+        if last > 0 and weights[last - 1] > 100 - self.holdback:
+            raise Misplaced(("canary", last - 1), f"the last weight keeps the holdback of {self.holdback:g} "
+                            f"% at the old version, so the one before it is at most {100 - self.holdback:g}")
 
     def _check_steps(self, steps: list[PlanStep]) -> None:
         if not steps:
             return
-        if not steps[-1].promote or any(step.promote for step in steps[:-1]):
-            raise ValueError("the last step of a rollout, and no other, is `promote: true`: a weight alone "
-                             "goes back when nobody renews its lease any more")
+        wrong = next((at for at, step in enumerate(steps[:-1]) if step.promote), len(steps) - 1)
+        if not steps[-1].promote or wrong < len(steps) - 1:
+            raise Misplaced(("steps", wrong), "the last step of a rollout, and no other, is `promote: true`: "
+                            "a weight alone goes back when nobody renews its lease any more")
         first = next((at for at, step in enumerate(steps) if step.weight is not None), len(steps))
-        if any(step.mirror is not None for step in steps[first:]):
-            raise ValueError("a mirror comes before the first weight: once a version has traffic of its own, "
-                             "that is what is watched")
-        if any(step.analysis == "good" for step in steps) and not self.judge.can_be_good:
-            raise ValueError("it could never be shown to be good: errors or latency must be critical and "
-                             "have a `limit`")
+        for at, step in enumerate(steps):
+            if step.mirror is not None and at > first:
+                raise Misplaced(("steps", at, "mirror"), "a mirror comes before the first weight: once a "
+                                "version has traffic of its own, that is what is watched")
+            if step.analysis == "good" and not self.judge.can_be_good:
+                raise Misplaced(("steps", at, "analysis"), "it could never be shown to be good: errors or "
+                                "latency must be critical and have a `limit`")
 
     def canary_steps(self) -> list[Weight]:
         return list(self.canary or ())

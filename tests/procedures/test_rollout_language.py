@@ -142,20 +142,21 @@ def test_every_form_passes_the_checks_of_ordinary_steps() -> None:
 
 REFUSED = [
     ("canary: [1, 100]\nblue-green: {}", "exactly one of canary, blue-green, steps; this one says canary and "
-     "blue-green", "rollout:"),
+     "blue-green", "blue-green:"),
     ("requests: 5", "this one says none", "rollout:"),
-    ("canary: [5, 1, 100]", "the weights of a canary grow from step to step", "rollout:"),
-    ("canary: [5, 5, 100]", "the weights of a canary grow from step to step", "rollout:"),
-    ("canary: [5, 50]", "the last weight of a canary is 100", "rollout:"),
+    ("canary: [5, 1, 100]", "the weights of a canary grow from step to step", "canary:"),
+    ("canary: [5, 5, 100]", "the weights of a canary grow from step to step", "canary:"),
+    ("canary: [5, 50]", "the last weight of a canary is 100", "canary:"),
     ("canary: [5, 99.5, 100]", "keeps the holdback of 1 % at the old version, so the one before it is at "
-     "most 99", "rollout:"),
+     "most 99", "canary:"),
     ("canary: []", "canary", "canary: []"),
     ("canary: [0, 100]", "more than 0", "canary: [0"),
     ("canary: [5, 101]", "at most 100", "canary: [5"),
     ("canary: [5, {weigth: 50}, 100]", "weigth", "canary: [5"),
-    ("canary: [much, 100]", "item 1 of `canary` must be a map", "canary: [much"),
-    ("canary: [5, 100]\nlease: 1s", "the lease lies between 2 seconds and an hour", "rollout:"),
-    ("canary: [5, 100]\nlease: 2h", "the lease lies between 2 seconds and an hour", "rollout:"),
+    ("canary: [much, 100]", "item 1 of `canary`: a weight is a percentage such as 25, or a map",
+     "canary: [much"),
+    ("canary: [5, 100]\nlease: 1s", "the lease lies between 2 seconds and an hour", "lease:"),
+    ("canary: [5, 100]\nlease: 2h", "the lease lies between 2 seconds and an hour", "lease:"),
     ("canary: [5, 100]\nholdback: 50", "less than 50", "holdback"),
     ("canary: [5, 100]\nbudget: {bad: 0}", "at least 1", "bad: 0"),
     ("canary: [5, 100]\njudge: {alpha: 0}", "more than 0", "alpha"),
@@ -169,16 +170,19 @@ REFUSED = [
      "`good: false`", "judge:"),
     ("canary: [5, 100]\njudge: {errors: {limit: null}, latency: {critical: false}}",
      "it could never be shown to be good", "judge:"),
-    ("steps: [{weight: 5}]", "the last step of a rollout, and no other, is `promote: true`", "rollout:"),
+    ("steps: [{weight: 5}]", "the last step of a rollout, and no other, is `promote: true`", "steps:"),
     ("steps: [{promote: true}, {weight: 5}, {promote: true}]", "and no other, is `promote: true`",
-     "rollout:"),
+     "steps:"),
     ("steps: [{weight: 5}, {mirror: {}}, {promote: true}]", "a mirror comes before the first weight",
-     "rollout:"),
+     "mirror: {}"),
     ("judge: {good: false, errors: {limit: null}, latency: {limit: null}}\n"
-     "steps: [{analysis: good}, {promote: true}]", "it could never be shown to be good", "rollout:"),
+     "steps: [{analysis: good}, {promote: true}]", "it could never be shown to be good",
+     "analysis: good"),
     ("steps: [{weight: 5, wait: 5m}, {promote: true}]", "exactly one of warm-up, mirror, weight, wait, "
      "evidence, analysis, approval, promote; this one says weight and wait", "steps:"),
     ("steps: [{within: 5m}, {promote: true}]", "this one says none", "steps:"),
+    ("steps:\n- weight: 5\n- mirror: 20\n- promote: true", "`mirror` must be a map", "mirror: 20"),
+    ("canary:\n- 25\n- 5\n- 100", "5 comes after 25", "- 5"),
     ("canary: [1, 100]\nunknown: 1", "unknown key `unknown`", "unknown: 1"),
 ]
 
@@ -196,6 +200,7 @@ def test_a_plan_that_makes_no_sense_is_refused_with_its_line(body: str, said: st
 @pytest.mark.parametrize("names, said", [
     ('service: "${{ params.servise }}"\nto: challenger\n', "no parameter `servise`"),
     ('service: flights\nto: "${{ params.too }}"\n', "no parameter `too`"),
+    ('service: flights\nto: "${{ steps.x.result }}"\n', "`to` is filled in before any step has run"),
     ("service: flights\n", "`to` is missing"), ("to: challenger\n", "`service` is missing"),
     ('service: ""\nto: challenger\n', "`service` must be something"),
 ])
@@ -215,7 +220,12 @@ def test_a_rollout_has_its_steps_in_its_plan_and_only_a_rollout_has_one() -> Non
     assert any("says its steps in `rollout: {steps" in problem.message for problem in both.errors)
     other = check_document(text.replace("kind: rollout", "kind: runbook") + step, "r.yaml", registry(),
                            today=TODAY)
-    assert any("`rollout` is for procedures of kind rollout" in problem.message for problem in other.errors)
+    assert any("`rollout`: it is for procedures of kind rollout" in one.message for one in other.errors)
+    alone = check_document(text.replace("kind: rollout", "kind: runbook"), "r.yaml", registry(), today=TODAY)
+    at = text.splitlines().index("rollout:") + 1
+    assert [problem.message for problem in alone.errors if problem.line == at] == [
+        "`rollout`: it is for procedures of kind rollout, and this is a runbook"]
+    assert not any("`steps` is missing" in problem.message for problem in alone.errors)
     none = check_document(HEAD.replace("rollout:\n", ""), "r.yaml", registry(), today=TODAY)
     assert any("says `rollout:`, the plan" in problem.message for problem in none.errors)
 
@@ -226,3 +236,8 @@ def test_the_schema_knows_the_plan_by_its_written_names() -> None:
     assert set(plan["properties"]) == {field.alias or name for name, field in Rollout.model_fields.items()}
     assert "blue-green" in plan["properties"] and plan["additionalProperties"] is False
     assert plan["required"] == ["service", "to"]
+
+
+def test_what_must_be_a_map_comes_with_its_keys() -> None:
+    [problem] = check("steps: [{weight: 5}, {mirror: 20}, {promote: true}]").errors
+    assert problem.hint == "its keys are `percent`, `for`"

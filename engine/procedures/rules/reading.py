@@ -147,6 +147,9 @@ def _only_asks(source: str, shape: str) -> bool:
 
 def _step(draft: Draft, site: Site, expression: Expression, path: Reference,
           before: dict[str, set[str]] | None) -> tuple[str, str | None] | None:
+    if site.path[0] == "rollout":
+        return (f"`{site.path[-1]}` is filled in before any step has run, so it cannot read what a step gave",
+                "use params alone")
     if site.role == "precondition":
         return "preconditions are checked before any step has run", "use params and run alone"
     if len(path) < 2:
