@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,14 @@ class Source:
 
     def rows_each(self) -> list[int]:
         """How many rows each table has."""
-        return [_rows(name, part) for name, part in zip(self.names, self._parts, strict=True)]
+        return [_rows(part) for part in self._parts]
 
 
 @dataclass(frozen=True)
 class _Csv:
     path: Path
     types: dict[str, Any]
+    rows: int = 0
 
 
 def open_source(data: Any) -> Source:
@@ -121,8 +122,7 @@ def _csv(path: Path) -> tuple[str, Any, Any, bool]:
         try:
             reader = _reader(csv)
             names = reader.schema.names
-            for _ in reader:
-                pass
+            rows = sum(batch.num_rows for batch in reader)
         except pa.ArrowException as error:
             found = _CONVERSION.search(str(error))
             if found is None or not names:
@@ -135,7 +135,7 @@ def _csv(path: Path) -> tuple[str, Any, Any, bool]:
                 raise _mixed(path, name, before[0], found.group(4)) from error
             before.append(wider[len(before) - 1])
             continue
-        return str(path), csv, reader.schema, False
+        return str(path), replace(csv, rows=rows), reader.schema, False
 
 
 def _mixed(path: Path, column: str, kind: str, said: str) -> UsageError:
@@ -177,11 +177,11 @@ def _slices(batch: Any) -> Iterator[Any]:
         yield batch.slice(begin, BATCH)
 
 
-def _rows(name: str, part: Any) -> int:
+def _rows(part: Any) -> int:
     import pyarrow.parquet as pq
 
     if isinstance(part, _Csv):
-        return sum(batch.num_rows for batch in _batches(name, part, None))
+        return part.rows
     if isinstance(part, Path):
         with pq.ParquetFile(part) as file:
             return int(file.metadata.num_rows)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy import stats
 
 from engine.errors import UsageError
 from engine.pipeline.expectations import Expectations, Finding, check, dumps, learn, loads
@@ -220,3 +221,16 @@ def test_several_deliveries_are_one_history_and_the_smallest_says_how_few_rows_a
 def test_findings_survive_json(expectations: Expectations) -> None:
     for finding in check(expectations, table(20, amount=np.full(ROWS, 70.0), shop=["north"] * ROWS)):
         assert Finding.model_validate_json(finding.model_dump_json()) == finding
+
+
+@pytest.mark.parametrize("gappy", ["x", "y", "both"])
+def test_a_correlation_is_that_of_the_rows_that_have_both(gappy: str) -> None:
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=ROWS)
+    y = x + rng.normal(size=ROWS)
+    gone = {name: (rng.random(ROWS) < 0.3) & (gappy in (name, "both")) for name in ("x", "y")}
+    there = ~gone["x"] & ~gone["y"]
+    made = pa.table({"x": pa.array(x, mask=gone["x"]), "y": pa.array(y, mask=gone["y"])})
+    [found] = learn(made).correlations
+    assert found.rows == there.sum()
+    assert found.r == pytest.approx(stats.spearmanr(x[there], y[there]).statistic, abs=0.01)

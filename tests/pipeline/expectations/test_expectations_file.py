@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from engine.errors import Conflict, DocumentError, UsageError
 from engine.pipeline.expectations import Expectations, Finding, accept, check, dumps, learn, loads, relearn
+from engine.pipeline.expectations.model import Kind
 from engine.pipeline.expectations.writing import scalar
-from tests.pipeline.expectations.made import replaced, table
+from tests.pipeline.expectations.made import START, replaced, table
 
 ANNA: dict[str, Any] = {"by": "anna", "reason": "the new terminal opened", "at": "2026-11-24T03:14:07Z"}
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -131,6 +132,31 @@ def test_what_a_person_accepts_is_expected_from_then_on(learned: Expectations, s
     assert decided.accepted.model_dump() == ANNA
     assert 'reason: "the new terminal opened"' in dumps(accepted)
     assert [one.kind for one in check(accepted, table(np.random.default_rng(3), 2000, day=60))] != []
+
+
+def test_whatever_is_found_can_be_accepted_where_it_is_not_hard() -> None:
+    rng = np.random.default_rng(1)
+    loose = loads(dumps(learn(table(rng, 2000))).replace("severity: hard", "severity: suspicious"))
+    new = table(rng, 2000, day=0)
+    day = new["at"].to_numpy().astype("M8[D]").astype(int)
+    new = new.filter((day != day[1000]) & (np.arange(2000) > 100))
+    n = new.num_rows
+    wrong = replaced(
+        new, normal=np.where(np.arange(n) == 5, np.inf, new["normal"].to_numpy() + 2),
+        related=rng.permutation(new["related"].to_numpy()), id=np.zeros(n, dtype=int),
+        zero=new["zero"].to_numpy() - 1, uniform=[None] * 50 + new["uniform"].to_pylist()[50:],
+        cauchy=new["cauchy"].to_numpy().astype("f4"), pareto=[1e15, *new["pareto"].to_pylist()[1:]],
+        skewed=["b"] * n, even=["novel"] * 26 + new["even"].to_pylist()[26:])
+    wrong = wrong.drop_columns(["count"]).append_column("extra", pa.array(np.arange(n)))
+    wrong = wrong.filter(pa.array(wrong["at"].to_numpy() < START + np.timedelta64(28, "D")))
+    accepted, kinds = loose, set()
+    for _ in range(40):
+        if not (findings := check(accepted, wrong)):
+            break
+        kinds |= {one.kind for one in findings}
+        accepted = loads(dumps(accept(accepted, findings[0], **ANNA)))
+    assert check(accepted, wrong) == []
+    assert kinds == set(get_args(Kind)) - {"rows"}
 
 
 def test_a_hard_finding_cannot_be_waved_through(learned: Expectations, shifted: pa.Table) -> None:
