@@ -19,7 +19,7 @@ from engine.rollout.manifests import differences
 from engine.rollout.manifests import read as read_manifests
 from engine.rollout.progress import verdict_sentence
 from engine.rollout.traffic.router import DetailedRouter, LeasedRouter, Traffic, read_traffic
-from engine.words import SERVICE, percents, span
+from engine.words import SERVICE, nearest, percents, span
 
 Percent = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=SERVICE)]
@@ -123,16 +123,30 @@ async def weigh(ctx: Context, params: Weigh) -> dict[str, Any]:
 
     Raises ActionFailed when it was refused or the rollout goes back, OutcomeUnknown when nobody can tell.
     """
-    found = rollouts_of(ctx).going_on(ctx.run)
+    found = await _seeing(ctx)
     await _unchanged(ctx, found)
     return await _set(ctx, found, found.split(params.weight), params.lease_s)
 
 
 async def promote(ctx: Context, params: Rolled) -> dict[str, Any]:
     """Effect idempotent. All traffic to the new version, for good. Result as `rollout.weight`."""
-    found = rollouts_of(ctx).going_on(ctx.run)
+    found = await _seeing(ctx)
     await _unchanged(ctx, found)
     return await _set(ctx, found, found.split(100.0), None)
+
+
+async def _seeing(ctx: Context) -> Facts:
+    """The facts, once what is measured can be trusted: nobody raises a weight blind, whoever approved it."""
+    rollouts, told = rollouts_of(ctx), ""
+    while True:
+        found = rollouts.going_on(ctx.run)
+        why = rollouts.blind(ctx.run)
+        if why is None:
+            return found
+        if why != told:
+            told = why
+            ctx.log(f"waits before it goes on: {why}")
+        await ctx.sleep(POLL)
 
 
 async def restore(ctx: Context, params: Restore) -> dict[str, Any]:
@@ -177,9 +191,14 @@ async def _put_back(ctx: Context, params: Restore) -> tuple[dict[str, float], di
 
 async def abort(ctx: Context, params: Abort) -> dict[str, Any]:
     """Effect idempotent. Ends every rollout of the service and waits until its traffic is back. Result:
-    ended, the runs that were. Raises ActionFailed where one does not end."""
+    ended, the runs that were. Raises ActionFailed where one does not end, or there is no such service."""
     ended = await rollouts_of(ctx).succession.end_all(params.service, params.reason)
-    ctx.log(f"ended: run {', '.join(ended)}" if ended else f"{params.service} has no rollout that runs")
+    services = getattr(ctx.extra.get("config"), "services", {})
+    if not ended and params.service not in services:
+        raise ActionFailed(f"there is no service {params.service}, and no rollout of it runs",
+                           hint=nearest(params.service, services))
+    ctx.log(f"ended: run {', '.join(ended)}" if ended else
+            f"no rollout of {params.service} runs: there is nothing to end")
     return {"ended": ended}
 
 
