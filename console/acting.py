@@ -27,9 +27,12 @@ SENDS_AGAIN_S = 1.0  # between two tries where no tick tells that it is back
 BY_ITSELF = "The router goes back by itself when its lease ends."
 
 
-def sentence(error: OpsdeckError) -> str:
-    """An error as one or two sentences."""
-    parts = [f"{error.where}: {error.message}" if error.where else error.message, error.hint or ""]
+def sentence(error: OpsdeckError, user: str = "") -> str:
+    """An error as one or two sentences. `user` reads "you" where it is said what they may not do."""
+    message = error.message
+    if user and message.startswith(f"{user} may "):
+        message = f"you{message.removeprefix(user)}"
+    parts = [f"{error.where}: {message}" if error.where else message, error.hint or ""]
     return " ".join(format.sentence(part) for part in parts if part)
 
 
@@ -40,7 +43,7 @@ def gate(app: OpsdeckApp, run: str, step: str) -> None:
 
 async def _gate(app: OpsdeckApp, run_id: str, step_id: str) -> None:
     """Read the run first: what the dialog states of the world must not be minutes old."""
-    if refused := safety.refusal("confirm", app.state):
+    if refused := safety.hindered("confirm", app.state):
         app.say(refused, "warn")
         return
     try:
@@ -54,7 +57,7 @@ async def _gate(app: OpsdeckApp, run_id: str, step_id: str) -> None:
         app.say(f"Step {step_id} of run {run_id} waits no more.", "warn")
         return
     if not asks.is_rollout(run):
-        _ask(app, asks.gate(run, step, app.state.now), run)
+        _ask_gate(app, asks.gate(run, step, app.state.now), run)
         return
     try:
         rollout = await app.source.rollout(run_id)
@@ -64,7 +67,21 @@ async def _gate(app: OpsdeckApp, run_id: str, step_id: str) -> None:
     if refused := safety.unwatched("approve", rollout):
         app.say(refused, "warn")
         return
-    _ask(app, rollout_asks.gate(rollout, run, step, app.state.now), run)
+    _ask_gate(app, rollout_asks.gate(rollout, run, step, app.state.now), run)
+
+
+def _ask_gate(app: OpsdeckApp, ask: Ask, run: wire.RunView) -> None:
+    """Put the question with the answers that would count. Who may break glass only the engine knows."""
+    state = app.state
+    counts = state.may(ask.run, ask.step)
+    offered = tuple(c for c in ask.choices if c.break_glass or (
+        safety.unentitled(c.verb, state) is None and (counts or c.verb != "approve")))
+    if any(not c.break_glass for c in offered):
+        _ask(app, msgspec.structs.replace(ask, choices=offered), run)
+        return
+    why = safety.unentitled(ask.choices[0].verb, state) or f"Yours does not count at step {ask.step}."
+    alone = f" Where the policy lets you: opsdeck approve {ask.run} --break-glass REASON." if offered else ""
+    app.say(f"{why}{alone}", "warn")
 
 
 def of_rollout(app: OpsdeckApp, verb: Verb, run: str) -> None:
@@ -139,7 +156,7 @@ async def _abort_after_reading(app: OpsdeckApp, run: str) -> None:
     try:
         view = await app.source.run(run)
     except NotFound as error:
-        app.say(sentence(error), "warn")
+        app.say(sentence(error, app.state.user), "warn")
         return
     except OpsdeckError:
         known = next((r for r in app.state.runs if r.id == run), None)
@@ -180,7 +197,7 @@ async def perform(app: OpsdeckApp, ask: Ask, choice: Choice, text: str) -> None:
             app.complain(error)
         return
     except OpsdeckError as error:
-        app.say(sentence(error), "bad")
+        app.say(sentence(error, app.state.user), "bad")
         return
     finally:
         slow.cancel()
@@ -211,7 +228,7 @@ async def _abort_later(app: OpsdeckApp, ask: Ask, choice: Choice) -> None:
             return
     except OpsdeckError as error:
         app.owe(ask.run, None)
-        app.say(f"Not aborted: {sentence(error)}", "bad")
+        app.say(f"Not aborted: {sentence(error, app.state.user)}", "bad")
         return
     app.owe(ask.run, None)
     app.say(f"Not aborted: no engine answered for {SENDS_FOR_S:.0f} s. x, then y tries again.{by_itself}",
@@ -273,6 +290,6 @@ async def start(app: OpsdeckApp, procedure: wire.Procedure, params: Mapping[str,
             return
         view = await app.source.start(wire.StartRun(procedure.id, dict(params), dry_run=dry_run))
     except OpsdeckError as error:
-        app.say(sentence(error), "bad")
+        app.say(sentence(error, app.state.user), "bad")
         return
     app.go("run", view.id)

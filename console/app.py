@@ -137,7 +137,7 @@ class OpsdeckApp(Stage):
 
     def complain(self, error: OpsdeckError) -> None:
         """Say why something could not be read. That no engine answers holds only until one does."""
-        self.say(acting.sentence(error), "warn")
+        self.say(acting.sentence(error, self.state.user), "warn")
         self._unheard = isinstance(error, EngineUnreachable)
 
     @property

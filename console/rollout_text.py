@@ -183,6 +183,8 @@ def next_action(rollout: wire.Rollout | None, state: State, old: str | None = No
         return _gate(rollout, rollout.gate, state)
     if rollout.state == "paused":
         by = f" by {rollout.paused_by}" if rollout.paused_by not in (None, "engine") else ""
+        if wanted := safety.unentitled("resume", state):
+            return f"Paused{by}. {wanted} x aborts.", "text"
         return guard(f"Paused{by}. p resumes it, x aborts.", "resume", state)
     if rollout.paused_by == "engine":
         return ("The engine holds it, for the evidence is missing. It goes on by itself once that is there; "

@@ -6,6 +6,7 @@ data, a screen that shows what would happen, and a world that is still as the di
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -17,12 +18,37 @@ from engine.api import wire
 SENTENCE_READ_ONLY = "This console was opened with --read-only, which cannot be left. Nothing was done."
 
 
+ROLES: Mapping[str, str] = {
+    "approve": "approver", "reject": "approver", "promote": "approver", "promote-full": "approver",
+    "confirm": "operator", "answer": "operator", "settle": "operator", "retry": "operator",
+    "skip": "operator", "pause": "operator", "resume": "operator", "start": "operator"}
+
+
+def unentitled(verb: str, state: State) -> str | None:
+    """The role that `verb` wants and this person does not have, as a sentence; None where that is unknown.
+
+    The engine decides; this keeps the console from asking for what it would refuse. Abort is left to it.
+    """
+    wanted = ROLES.get(verb)
+    if state.snapshot is None or wanted is None or wanted in state.snapshot.engine.roles:
+        return None
+    has = ", ".join(sorted(state.snapshot.engine.roles)) or "none"
+    return f"You may not {verb} here: that wants the role {wanted}, and you have {has}."
+
+
 def refusal(verb: str, state: State) -> str | None:
     """Why `verb` may not be done now, as a sentence; None if it may."""
     if state.read_only:
         return SENTENCE_READ_ONLY
     if verb == "abort":
         return None
+    return unentitled(verb, state) or hindered(verb, state)
+
+
+def hindered(verb: str, state: State) -> str | None:
+    """What stands in the way of anybody at the moment."""
+    if state.read_only:
+        return SENTENCE_READ_ONLY
     if not state.write:
         return "The console is read-only. Press w for write mode, then do it again."
     if state.too_small:

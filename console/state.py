@@ -55,6 +55,11 @@ class State:
         return (snapshot.at if snapshot else 0.0) + (age or 0.0)
 
     @property
+    def user(self) -> str:
+        """Who the engine says is asking; "" before the first snapshot."""
+        return self.snapshot.engine.user if self.snapshot else ""
+
+    @property
     def services(self) -> list[wire.Service]:
         return self.snapshot.services if self.snapshot else []
 
@@ -75,7 +80,11 @@ class State:
 
     def may_answer(self, rollout: wire.Rollout) -> bool:
         """Whether this person's answer counts at a rollout's gate, as far as is known."""
-        return all(w.may for w in self.waiting if w.run == rollout.run and w.step == rollout.gate_step)
+        return self.may(rollout.run, rollout.gate_step)
+
+    def may(self, run: str, step: str | None) -> bool:
+        """Whether this person's answer counts at a gate, as far as is known."""
+        return all(w.may for w in self.waiting if w.run == run and w.step == step)
 
     @property
     def pages(self) -> int:

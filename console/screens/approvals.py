@@ -92,7 +92,9 @@ class ApprovalsView(View):
 
     def hints(self) -> list[tuple[str, str]]:
         state = self.deck.state
-        idle = ("enter", "A", "x", "/") if not state.waiting else ("A",) if state.stale else ()
+        chosen = self.selected() if self.is_mounted else None
+        approves = chosen is not None and chosen.kind == "approval" and chosen.may and not state.stale
+        idle = ("enter", "A", "x", "/") if not state.waiting else () if approves else ("A",)
         return [pair for pair in super().hints() if pair[0] not in idle]
 
     def copyable(self) -> str:

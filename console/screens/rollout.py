@@ -104,7 +104,8 @@ class RolloutScreen(View):
         try:
             self.rollout = await self.deck.source.rollout(self.argument)
         except OpsdeckError as error:
-            self.problem, self.missing = acting.sentence(error), isinstance(error, NotFound)
+            self.problem = acting.sentence(error, self.deck.state.user)
+            self.missing = isinstance(error, NotFound)
         else:
             self.problem, self.missing, self.heard = None, False, self.deck.source.clock()
         finally:
@@ -180,17 +181,22 @@ class RolloutScreen(View):
             open_ = not self.missing and (self.argument.isdigit() or self.rolls(self.argument))
             return [pair for pair in super().hints() if pair[0] in ("a", ":", "?", *("x" * open_))]
         running = one.state in OPEN
-        acts = running and not self.deck.state.stale and self.old() is None
+        state = self.deck.state
+        may = {verb for verb in safety.ROLES if safety.unentitled(verb, state) is None}
+        acts = running and not state.stale and self.old() is None
         acts = acts and not rollout_text.going_back(one, self.deck.state)
         on = acts and one.watching and one.weight is not None
         watch = on and one.state == "running"
         gate = one.gate.kind if one.gate is not None else None
         gate = gate if self.deck.state.may_answer(one) else None
+        pauses = "resume" if one.state == "paused" else "pause"
         words = {"A": "" if gate is None or not on else "approve" if gate == "approval" else "answer",
-                 "p": "" if not acts else "resume" if one.state == "paused" else "pause",
-                 "P": "skip watching" if watch else "", "F": "skip all" if watch else "",
-                 "x": "abort" if running else "", "u": "way back" if one.state == "done" else "",
-                 "R": "try again" if not running and one.state != "done" else "",
+                 "p": pauses if acts and pauses in may else "",
+                 "P": "skip watching" if watch and "promote" in may else "",
+                 "F": "skip all" if watch and "promote-full" in may else "",
+                 "x": "abort" if running else "",
+                 "u": "way back" if one.state == "done" and "start" in may else "",
+                 "R": "try again" if not running and one.state != "done" and "start" in may else "",
                  "e": "numbers" if self.showing == "evidence" else "evidence",
                  "d": "numbers" if self.showing == "diff" else "diff" if one.diff else ""}
         own = [(c.show, words.get(c.show, c.hint)) for c in commands.own(self.place) if c.hint]

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from textual.widget import Widget
 
-from console import acting, asks, commands, format, run_text
+from console import acting, asks, commands, format, run_text, safety
 from console.commands import bindings
 from console.screens.view import View
 from console.source import Link
@@ -89,7 +89,7 @@ class RunScreen(View):
                 elif isinstance(item, Link):
                     self.problem = item.reason if item.state == "lost" else None
         except OpsdeckError as error:
-            self.problem = acting.sentence(error)
+            self.problem = acting.sentence(error, self.deck.state.user)
             self.missing = isinstance(error, NotFound)
             self.renew()
 
@@ -214,11 +214,15 @@ class RunScreen(View):
         kind = step.gate.kind if step is not None and step.gate is not None else None
         ended = run is not None and run.state not in run_text.OPEN
         known = run is not None
-        fresh = known and not self.deck.state.stale
+        state = self.deck.state
+        fresh = known and not state.stale
+        counts = step is None or state.may(self.id_of, step.id)
+        operates = safety.unentitled("confirm", state) is None
+        pauses = "resume" if run is not None and run.state == "paused" else "pause"
         words = {"f": "follow" if known else "", "t": "timeline" if known else "",
-                 "A": "approve" if kind == "approval" and fresh else "",
-                 "enter": "" if kind in (None, "approval") or not fresh else "answer",
-                 "p": "" if ended or not fresh else "resume" if run and run.state == "paused" else "pause",
+                 "A": "approve" if kind == "approval" and fresh and counts else "",
+                 "enter": "" if kind in (None, "approval") or not fresh or not operates else "answer",
+                 "p": "" if ended or not fresh or not operates else pauses,
                  "o": "evidence" if run is not None and asks.is_rollout(run) else "",
                  "x": "" if ended or self.missing else "abort"}
         own = [(c.show, words.get(c.show, c.hint)) for c in commands.own(self.place) if c.hint]

@@ -54,7 +54,7 @@ class StartView(View):
         try:
             found = await self.deck.source.library()
         except OpsdeckError as error:
-            self.problem = acting.sentence(error)
+            self.problem = acting.sentence(error, self.deck.state.user)
         else:
             self.procedure = next((p for p in found if p.id == self.name_of), None)
             self.problem = "" if self.procedure else f"There is no procedure {self.name_of}."

@@ -215,3 +215,28 @@ def test_the_timeline_names_the_step_and_its_second_attempt() -> None:
     whole = msgspec.structs.replace(event, step=None, attempt=None, text="started setup", by="root")
     assert [row.split("Z", 1)[1] for row in run_text.event_lines([whole, again], START, 90)] == [
         "  root                started setup", "  engine   notify (2) begins"]
+
+
+def test_the_roles_that_the_console_asks_for_are_the_engine_s() -> None:
+    from engine.daemon.identity import VERB_ROLES
+    assert {verb: (role,) for verb, role in safety.ROLES.items() if verb != "start"} == {
+        verb: roles for verb, roles in VERB_ROLES.items() if verb != "abort"}
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "start"])
+def test_who_lacks_the_role_is_told_so_but_never_kept_from_an_abort(verb: str) -> None:
+    now = state()
+    assert now.snapshot is not None
+    now.snapshot.engine.roles = ["viewer"]
+    refused = safety.refusal(verb, now)
+    if verb == "abort":
+        assert refused is None
+    else:
+        assert refused == (f"You may not {verb} here: that wants the role {safety.ROLES[verb]}, "
+                           "and you have viewer.")
+
+
+def test_an_error_about_the_reader_says_you() -> None:
+    error = NotPermitted("nc-ann may not approve a run: that wants the role approver, and you have operator")
+    assert sentence(error, "nc-ann").startswith("You may not approve a run:")
+    assert sentence(NotPermitted("nc-bob may not approve"), "nc-ann") == "Nc-bob may not approve."
