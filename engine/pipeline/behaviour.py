@@ -12,7 +12,7 @@ metamorphic tests of Ribeiro, Wu, Guestrin and Singh (2020): they need no labels
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -93,6 +93,13 @@ Expectation = Annotated[Between | Near | Called | Invariant | Directional, Field
 AnyExpectation = Between | Near | Called | Invariant | Directional
 
 
+class Behaviour(Model):
+    """An expectation of a project about its held-out rows, by name."""
+
+    name: Text
+    expect: Expectation
+
+
 @dataclass(frozen=True)
 class Finding:
     """Whether an expectation is met; `wrong` are the first rows where it is not, of `rows` tried."""
@@ -158,6 +165,15 @@ def check(expected: AnyExpectation, rows: Table, predict: Predict, rng: np.rando
     if isinstance(scores, str):
         return Finding(False, f"{scores[0].upper()}{scores[1:]}.", seen.num_rows)
     return _as_they_are(expected, scores, wanted)
+
+
+def check_all(behaviours: Sequence[Behaviour], rows: Table, predict: Predict,
+              rng: np.random.Generator) -> dict[str, Finding]:
+    """Each by its name, with draws of its own. Raises UsageError as `check` does, and for a name twice."""
+    if len({one.name for one in behaviours}) < len(behaviours):
+        raise UsageError("two expectations have the same name")
+    return {one.name: check(one.expect, rows, predict, stream)
+            for one, stream in zip(behaviours, rng.spawn(len(behaviours)), strict=True)}
 
 
 def _changed(expected: Invariant | Directional, before: Floats, after: Floats) -> Finding:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -151,6 +154,12 @@ def test_a_segment_of_one_class_has_no_auc_and_says_why_but_has_its_other_metric
     assert of(found, "brier", "quiet").value == pytest.approx(0.04)
 
 
+def test_an_evaluation_on_little_says_so():
+    found = evaluate(scored(np.random.default_rng(1), 60), ["brier"], rng=np.random.default_rng(0))
+    assert any(note.startswith("Only 2") and "rows of class 1: intervals from so few" in note
+               for note in found.notes)
+
+
 def test_together_widens_every_interval_so_that_all_hold_at_once():
     data = scored(np.random.default_rng(6), 600)
     masks = segments_of("half", np.arange(600) % 4)
@@ -205,3 +214,4 @@ def test_the_same_seed_gives_the_same_evaluation():
     data = scored(np.random.default_rng(0), 200)
     first, second = (evaluate(data, rng=np.random.default_rng(9)) for _ in range(2))
     assert first == second and first != evaluate(data, rng=np.random.default_rng(8))
+    assert json.loads(json.dumps(dataclasses.asdict(first)))["metrics"][0]["low"] == first.metrics[0].low

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from engine.errors import UsageError
 from engine.pipeline.adversary import Adversarial, search
-from engine.pipeline.behaviour import Expectation, answer, check
+from engine.pipeline.behaviour import Behaviour, Expectation, answer, check, check_all
 from engine.pipeline.changes import Change, apply, numbers
 from engine.pipeline.labelled import labelled
 from engine.pipeline.perturbations import Perturbation, perturb
@@ -291,6 +291,15 @@ def test_rows_that_cannot_be_scored_unchanged_a_metric_without_labels_and_other_
 def test_expectations_are_data_and_are_checked(written, passed, said):
     found = check(expected(**written), flights(), logistic, RNG(0))
     assert found.passed is passed and said in found.says
+
+
+def test_a_projects_expectations_are_checked_by_name():
+    some = [Behaviour.model_validate({"name": name, "expect": {"kind": "between", "high": high}})
+            for name, high in (("possible", 1), ("rare", 0.1))]
+    found = check_all(some, flights(), logistic, RNG(0))
+    assert {name: one.passed for name, one in found.items()} == {"possible": True, "rare": False}
+    with pytest.raises(UsageError, match="two expectations have the same name"):
+        check_all([some[0], some[0]], flights(), logistic, RNG(0))
 
 
 def test_a_few_rows_may_break_an_expectation_where_it_says_so():
