@@ -56,6 +56,7 @@ class OpsdeckApp(Stage):
         self._unheard = self._warned = False
         self.unsent: dict[str, str] = {}
         self._ticked = asyncio.Event()
+        self._looked: frozenset[str] = frozenset()
         self.trail = places.Trail(("run", open_run) if open_run else places.FLEET)
         self.procedures: tuple[str, ...] = ()
         self._touched = source.clock() - 60.0
@@ -83,7 +84,27 @@ class OpsdeckApp(Stage):
             if tick.link.state == "live":
                 self._ticked.set()
                 self._ticked = asyncio.Event()
+                self._look_back()
             self.renew_or_owe()
+
+    def _look_back(self) -> None:
+        """Read the rollouts that have ended when a run has, so that Fleet can say how: never each tick."""
+        ended = self.state.newly_ended()
+        if ended - self._looked:
+            self._looked = ended
+            self.begin(self._read_ended())
+
+    async def _read_ended(self) -> None:
+        try:
+            found = await self.source.rollouts()
+        except EngineUnreachable:
+            self._looked = frozenset()  # asked again once it is heard
+            return
+        except OpsdeckError:
+            return  # a fleet without the past is worth more than a complaint; `o` tells what is wrong
+        over = sorted((r for r in found if r.ended is not None), key=lambda r: r.ended or 0.0)
+        self.state.ended = {r.service: r for r in over}
+        self.renew()
 
     async def next_tick(self, most: float) -> None:
         """Wait until the engine is heard again, `most` seconds at most."""

@@ -48,7 +48,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("timeline", ("t",), "t", "Events instead of output", ("run",),
             "timeline"),
     Command("rollout", ("o",), "o", "The rollout's evidence", ("run",), "evidence"),
-    Command("rollout", ("o",), "o", "The rollout under way here", ("fleet", "service"), "rollout"),
+    Command("rollout", ("o",), "o", "The rollout here, or the last", ("fleet", "service"), "rollout"),
     Command("abort", ("x",), "x", "Abort (then y), read-only too",
             ("run", "fleet", "runs", "approvals"), "abort", True),
     Command("pause", ("p",), "p", "Pause the run, or resume it", ("run",), "pause", True),

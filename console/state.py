@@ -8,6 +8,7 @@ from console.source import Clock, Link, Tick
 from engine.api import wire
 
 STALE_AFTER_S = 5.0
+RECENT_S = 3600.0  # how long Fleet still says that a rollout has ended
 GATE_WORDS: dict[str, tuple[str, str]] = {
     "approval": ("approval", "approvals"), "confirm": ("confirmation", "confirmations"),
     "typed": ("confirmation", "confirmations"), "answer": ("question", "questions"),
@@ -23,6 +24,7 @@ class State:
         self.read_only = read_only
         self.write = write and not read_only
         self.too_small = False
+        self.ended: dict[str, wire.Rollout] = {}  # the last of each service, as far as it was read
 
     @property
     def snapshot(self) -> wire.Snapshot | None:
@@ -85,6 +87,18 @@ class State:
     def may(self, run: str, step: str | None) -> bool:
         """Whether this person's answer counts at a gate, as far as is known."""
         return all(w.may for w in self.waiting if w.run == run and w.step == step)
+
+    def just_ended(self, service: wire.Service) -> wire.Rollout | None:
+        """The rollout that ended on a service within the hour, if none runs there now."""
+        one = self.ended.get(service.name)
+        if one is None or one.ended is None or service.rollout or self.now - one.ended >= RECENT_S:
+            return None
+        return one
+
+    def newly_ended(self) -> frozenset[str]:
+        """The runs on a service that ended within the hour; whether they are rollouts they do not say."""
+        return frozenset(r.id for r in self.runs if r.ended is not None and r.service is not None
+                         and not r.dry_run and self.now - r.ended < RECENT_S)
 
     @property
     def pages(self) -> int:

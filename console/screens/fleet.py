@@ -112,13 +112,15 @@ def open_run(runs: Iterable[wire.RunSummary], service: str) -> str:
 
 
 def row(service: wire.Service, glyphs: Glyphs, at: float, spark_width: int, run: str, *,
-        apart: bool = True) -> Row:
+        apart: bool = True, back: bool = False) -> Row:
     """One line of the table. Numbers that are not known are "-", and a limit exceeded is marked `!`.
 
-    `apart`: whether the rollout has a column of its own.
+    `apart`: whether the rollout has a column of its own; `back`: its last one was just rolled back.
     """
     glyph, word = mark(service, glyphs)
     stale = severity(service) == STALE
+    if back and severity(service) == WELL:
+        word = "rolled back", "warn"
     role = "stale" if stale else "text"
     limits = service.limits
     variants = serving(service)
@@ -169,11 +171,33 @@ def _alert(service: wire.Service, width: int) -> list[Line]:
                  f"r: try {alert.runbooks[0]}" if alert.runbooks else "", width, "ask")
 
 
+def _ended(one: wire.Rollout, now: float, width: int) -> list[Line]:
+    """How the last rollout ended, when, and why."""
+    ago = f"{format.age(max(0.0, now - (one.ended or now)))} ago"
+    version = f"version {one.challenger_version}" if one.challenger_version else one.challenger
+    if one.state == "done":
+        return _with(f"{one.service}: {version} was promoted {ago}.", "dim", "o shows it", width)
+    words = {"rolled_back": "was rolled back", "failed": "failed", "aborted": "was aborted"}
+    did = words.get(one.state, "ended")
+    why = (one.sentence if one.verdict == "bad" else one.reason or one.sentence).rstrip(".")
+    return _with(f"{one.service}: {version} {did} {ago}: {why}", "warn", "o shows why", width)
+
+
 def advice(service: wire.Service, state: State, width: int) -> list[Line]:
-    """On the selected service: what is wrong, since when, what to do. Nothing of it is cut."""
-    name = service.name
+    """On the selected service: what is wrong, since when, what to do, and how its last rollout ended."""
+    ended = state.just_ended(service)
+    told = _ended(ended, state.now, width) if ended is not None else []
     if service.alerts:
-        return _alert(service, width)
+        return [*_alert(service, width), *told]
+    plain = severity(service) == WELL and not state.stale
+    if told and plain and not any(w.service == service.name for w in state.waiting):
+        return told
+    return [*_standing(service, state, width), *told]
+
+
+def _standing(service: wire.Service, state: State, width: int) -> list[Line]:
+    """On a service without an alert."""
+    name = service.name
     if state.stale:
         doing = "the console is reconnecting" if state.away else "the engine sends nothing new"
         return _with(f"What is shown of {name} is {format.age(state.age)} old; {doing}.", "warn", "", width)
@@ -221,7 +245,9 @@ class FleetView(View):
         services = self.order.sort(state.services, idle_s=deck.idle_s)
         at = state.snapshot.at if state.snapshot else 0.0
         width, apart = table.width_of("spark"), table.width_of("rollout") > 0
-        table.set_rows([row(s, deck.glyphs, at, width, open_run(state.runs, s.name), apart=apart)
+        back = {s.name for s in services if (one := state.just_ended(s)) and one.state == "rolled_back"}
+        table.set_rows([row(s, deck.glyphs, at, width, open_run(state.runs, s.name), apart=apart,
+                            back=s.name in back)
                         for s in services
                         if matches(self.filter, s.name, mark(s, deck.glyphs)[1][0],
                                    *(a.title for a in s.alerts))])
@@ -245,7 +271,7 @@ class FleetView(View):
 
     def hints(self) -> list[tuple[str, str]]:
         selected = self.table().selected or "" if self.is_mounted else ""
-        return [pair for pair in super().hints() if pair[0] != "o" or self.rolls(selected)]
+        return [pair for pair in super().hints() if pair[0] != "o" or self.rolled(selected)]
 
     def action_rollout(self) -> None:
         self.show_rollout(self.table().selected or "")

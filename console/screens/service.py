@@ -41,7 +41,7 @@ class ServiceView(View):
     def hints(self) -> list[tuple[str, str]]:
         names = [f"[{s.name}]" if s is self.stretch else s.name for s in service_text.SPANS]
         return [(key, " ".join(names) if key == "h" else word) for key, word in super().hints()
-                if key != "o" or self.rolls(self.argument)]
+                if key != "o" or self.rolled(self.argument)]
 
     def body(self) -> Iterable[Widget]:
         yield Lines(id="advice")

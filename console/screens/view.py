@@ -14,6 +14,7 @@ from console.widgets.bars import Bar, Notice, header_line, hints_line
 from console.widgets.prompt import Prompt
 from console.widgets.table import Table
 from engine.api import wire
+from engine.errors import NotFound, OpsdeckError
 
 if TYPE_CHECKING:
     from console.app import OpsdeckApp
@@ -160,19 +161,34 @@ class View(Screen[None], inherit_bindings=False):
         self.update()
 
     def show_rollout(self, service: str) -> None:
-        """Go to the rollout that runs on a service."""
+        """Go to the rollout that runs on a service, else to its last one."""
         found = self.deck.state.service(service)
         if found is not None and found.rollout:
             self.deck.go("rollout", service)
         elif not service:
             self.deck.say("No service is selected.", passing=True)
         else:
-            self.deck.say(f"No rollout runs on {service}; :rollouts has those that have ended.", passing=True)
+            self.deck.begin(self._last_rollout(service), settle=True)
+
+    async def _last_rollout(self, service: str) -> None:
+        try:
+            await self.deck.source.rollout(service)
+        except NotFound:
+            self.deck.say(f"No rollout runs on {service}, and none is known that has ended.", passing=True)
+        except OpsdeckError as error:
+            self.deck.complain(error)
+        else:
+            self.deck.go("rollout", service)
 
     def rolls(self, service: str) -> bool:
-        """Whether a rollout runs on a service: only then is `o` worth a hint."""
+        """Whether a rollout runs on a service."""
         found = self.deck.state.service(service)
         return found is not None and bool(found.rollout)
+
+    def rolled(self, service: str) -> bool:
+        """Whether a rollout runs on a service or ended within the hour: then `o` is worth a hint."""
+        found = self.deck.state.service(service)
+        return found is not None and (bool(found.rollout) or self.deck.state.just_ended(found) is not None)
 
     def action_filter(self) -> None:
         self._ask("/", self.filter)

@@ -318,7 +318,73 @@ async def test_o_in_the_fleet_opens_the_rollout_that_runs_there() -> None:
         await do(app, pilot, "o")
         assert app.trail.here == ("rollout", "spam")
         await do(app, pilot, *typed(":fleet\r/"), "ctrl+u", *typed("churn\ro"))
-        assert "No rollout runs on churn" in picture(app)
+        assert "No rollout runs on churn, and none is known that has ended." in picture(app)
+
+
+def _well_since(source: FakeSource, ended: float = 14.0) -> None:
+    """Flights is well, and its last rollout was rolled back so many seconds ago."""
+    source.world.roll_out()
+    world, one = source.world, source.world.rollouts["170"]
+    one.ended = world.runs["170"].ended = world.at - ended
+    world.runs = {id: run for id, run in world.runs.items() if run.service != "flights" or id == "170"}
+    for service in world._services:
+        if service.name == "flights":
+            service.alerts, service.p99_ms, service.error_ratio, service.waiting = [], 38.0, 0.001, 0
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["80x24", "160x48"])
+async def test_a_rollback_leaves_a_trace_in_the_fleet_that_o_follows(size: tuple[int, int]) -> None:
+    async with opened(Scene("fleet", typed("/flights\r"), prepare=_well_since), size) as (app, pilot):
+        assert ("flights: version 8 was rolled back 14 s ago: worse: errors: timeout, 2.1 % of 1,840 against "
+                "0.19 % of the old version's; evidence 7.6 o shows why") in picture(app)
+        assert app.painter.text()[2].count("rolled back") == 1
+        assert "o rollout" in app.painter.text()[-1]
+        await do(app, pilot, "o")
+        assert app.trail.here == ("rollout", "flights") and "✘ 5 stopped here" in picture(app)
+
+
+async def test_beside_an_alert_the_rollback_is_told_too() -> None:
+    async with opened(Scene("fleet", prepare=rollout("170")), (80, 24)) as (app, _pilot):
+        assert "r: try high-latency" in picture(app) and "version 8 was rolled back 14 s ago" in picture(app)
+
+
+async def test_after_an_hour_the_fleet_forgets_a_rollback_and_o_still_finds_it() -> None:
+    scene = Scene("fleet", typed("/flights\r"), prepare=lambda source: _well_since(source, 3601.0))
+    async with opened(scene, (80, 24)) as (app, pilot):
+        assert "flights is well." in picture(app) and "rolled back" not in picture(app)
+        await do(app, pilot, "o")
+        assert app.trail.here == ("rollout", "flights")
+
+
+async def test_a_rollback_that_happens_while_the_fleet_is_shown_is_seen_there() -> None:
+    scene = Scene("fleet", typed("/recommend\r"), prepare=rollout("169"))
+    async with opened(scene, (80, 24)) as (app, pilot):
+        source = source_of(app)
+        source.world.act("169", "abort", wire.Act(rollback=True))
+        one = source.world.rollouts["169"]
+        one.verdict, one.sentence = "bad", "worse: errors"
+        source.push()
+        await until(pilot, lambda: "version 22 was rolled back 0 s ago: worse: errors" in picture(app), "it")
+
+
+async def test_the_fleet_reads_rollouts_when_a_run_has_ended_and_not_each_second() -> None:
+    reads = [0]
+
+    class Counting(FakeSource):
+        async def rollouts(self) -> list[wire.Rollout]:
+            reads[0] += 1
+            return await super().rollouts()
+
+    source = Counting(World(), clock=lambda: FIXED)
+    source.world.roll_out()
+    async with opened(Scene("fleet"), (80, 24), source=source) as (app, pilot):
+        for _ in range(5):
+            source.push()
+            await steady(pilot, app)
+        assert reads[0] == 1
+        source.world.act("169", "abort", wire.Act(rollback=True))
+        source.push()
+        await until(pilot, lambda: reads[0] == 2, "it is read again")
 
 
 async def test_a_service_that_was_never_rolled_out_is_a_sentence() -> None:
