@@ -61,7 +61,8 @@ def sentence(event: Event) -> str:
         case "run.abort":
             return ("aborted, with rollback" if data.get("rollback") else "aborted") + why
         case "run.rollback":
-            return f"rolls back {len(data['queue'])} steps after {data['cause']}"
+            steps = "1 step" if len(data["queue"]) == 1 else f"{len(data['queue'])} steps"
+            return f"rolls back {steps} after {data['cause']}"
         case "run.finished":
             return f"ended: {data['state'].replace('_', ' ')}" + why
         case "rollout.began":
@@ -99,7 +100,7 @@ def _outcome(data: dict[str, object]) -> str:
 
 
 def _began(data: dict[str, Any]) -> str:
-    """What is judged against what, at which α, and from which weights on."""
+    """What is judged against what, at which α, and which weights are gone back to."""
     versions = data.get("versions", {})
 
     def named(variant: str) -> str:
@@ -114,8 +115,9 @@ def _began(data: dict[str, Any]) -> str:
     on = f" on {', '.join(judged)}" if judged else ""
     alpha = f", at α = {setup['alpha']:g}" if "alpha" in setup else ""
     safe = data.get("safe", {})
-    start = f"; from {percents(dict(sorted(safe.items(), key=lambda one: -one[1])))}" if safe else ""
-    return f"judges {named(data['to'])} against {named(data['champion'])}{on}{alpha}{start}"
+    largest = dict(sorted(safe.items(), key=lambda one: -one[1]))
+    back = f"; an abort goes back to {percents(largest)}" if safe else ""
+    return f"judges {named(data['to'])} against {named(data['champion'])}{on}{alpha}{back}"
 
 
 def _frozen(data: dict[str, Any]) -> str:

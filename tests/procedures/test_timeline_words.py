@@ -36,7 +36,8 @@ BEGAN = {"to": "challenger", "champion": "champion", "versions": {"champion": "7
     ("step.outcome", {"state": "done", "answered": True, "result": {"answer": "yes"}}, "answered: yes"),
     ("run.finished", {"state": "rolled_back"}, "ended: rolled back"),
     ("rollout.began", BEGAN, "judges challenger 8 against champion 7 on errors, latency p95, "
-                             "2 kinds of errors, at α = 0.01; from champion 100 %, challenger 0 %"),
+                             "2 kinds of errors, at α = 0.01; an abort goes back to champion 100 %, "
+                             "challenger 0 %"),
     ("rollout.began", BEGAN | {"versions": {}, "safe": {}, "setup": {"alpha": 0.05, "metrics": []}},
      "judges challenger against champion, at α = 0.05"),
     ("rollout.frozen", {"edges": {"latency p95": 0.0125, "latency p99": 0.15}, "requests": 1480},
@@ -49,6 +50,7 @@ BEGAN = {"to": "challenger", "champion": "champion", "versions": {"champion": "7
      "itself, so nothing is learnt"),
     ("rollout.promoted", {"step": "watch-5", "verdict": "undecided", "reason": "it is urgent"},
      "engine skipped the watching of watch-5, while the verdict was undecided: it is urgent"),
+    ("run.rollback", {"queue": ["undo:a"], "cause": "abort"}, "rolls back 1 step after abort"),
     ("rollout.promoted", {"full": True, "verdict": None}, "engine skipped all further watching"),
     ("rollout.halted", {"kind": "few", "text": "too little traffic"}, "stands: too little traffic"),
     ("rollout.halted", {"kind": None, "text": "it goes on"}, "it goes on"),
