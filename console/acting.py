@@ -201,6 +201,8 @@ async def perform(app: OpsdeckApp, ask: Ask, choice: Choice, text: str) -> None:
         return
     finally:
         slow.cancel()
+    if verb in ("promote", "promote-full") and ask.rolling is not None:
+        app.state.skipped = (ask.run, ask.rolling.step)
     app.take_run(view)
     step = f", step {ask.step}" if ask.step else ""
     app.say(f"{DONE.get(verb, verb)}: run {ask.run}{step}.", "text", passing=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from rich.cells import cell_len
 
 from console import evidence, format, safety
@@ -186,6 +187,8 @@ def next_action(rollout: wire.Rollout | None, state: State, old: str | None = No
         if wanted := safety.unentitled("resume", state):
             return f"Paused{by}. {wanted} x aborts.", "text"
         return guard(f"Paused{by}. p resumes it, x aborts.", "resume", state)
+    if rollout.state == "running" and state.skips(rollout):
+        return f"The watching of {rollout.step} is skipped; it goes on at the engine's next look.", "text"
     if rollout.paused_by == "engine":
         return ("The engine holds it, for the evidence is missing. It goes on by itself once that is there; "
                 "x aborts."), "warn"
@@ -256,6 +259,8 @@ def screen(rollout: wire.Rollout, state: State, glyphs: Glyphs, width: int, heig
            old: str | None = None) -> list[Line]:
     """All of it in `height` lines. The next action is whole at the bottom; metrics give way first."""
     now = state.now
+    if state.skips(rollout):  # what was missing for this watching holds nothing up any more
+        rollout = msgspec.structs.replace(rollout, missing=None, paused_by=None)
     text, role = next_action(rollout, state, old)
     action = [line((f" {row}", role)) for row in format.wrap(text, width - 2)]
     fresh = not state.stale and old is None

@@ -288,17 +288,27 @@ class RolloutScreen(View):
 
     def action_retry(self) -> None:
         one = self.rollout
-        if one is None or one.state in OPEN or one.state == "done":
-            self.deck.say("Only a rollout that was not promoted is tried again.", passing=True)
+        if one is None:
+            self.deck.say("The rollout is not known yet.", passing=True)
+        elif one.state == "done":
+            self.deck.say("It was promoted; u starts the way back.", passing=True)
         else:
             self.deck.begin(self._retry(one), settle=True)
 
     async def _retry(self, one: wire.Rollout) -> None:
-        """The form of the same procedure, filled in with what it was started with."""
+        """The form of the same procedure, filled in with what it was started with.
+
+        Whether it has ended the run says: what is shown may be a second behind an abort.
+        """
         try:
             run = await self.deck.source.run(one.run)
         except OpsdeckError as error:
             self.deck.complain(error)
+            return
+        if run.state in OPEN:
+            back = rollout_text.going_back(one, self.deck.state)
+            self.deck.say("It still goes back; R tries again once it has ended." if back else
+                          "It still runs; R tries again a rollout that has ended.", passing=True)
             return
         given = [f"{name}={value}" for name, value in run.params.items() if value is not None]
         self.deck.go("start", shlex.join([one.procedure, *given]))

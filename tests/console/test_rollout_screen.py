@@ -475,3 +475,62 @@ async def test_what_does_not_count_is_not_offered_in_the_keys() -> None:
         assert "Yours does not count" in picture(app) and "A approve" not in picture(app)
         await do(app, pilot, *typed(":rollouts\r"))
         assert "Yours does not count" in picture(app) and "A approve" not in picture(app)
+
+
+async def test_what_was_just_promoted_is_not_said_to_be_held() -> None:
+    def held(one: wire.Rollout) -> None:
+        one.paused_by = "engine"
+
+    async with opened(at("169", change=held), (80, 24)) as (app, pilot):
+        source = source_of(app)
+        assert "The engine holds it, for the evidence is missing." in picture(app)
+        await do(app, pilot, "P", "y")
+        assert [v for _, v, _ in source.acts] == ["promote"]
+        source.world.rollouts["169"].paused_by = "engine"  # the engine's next look is still to come
+        source.world.rollouts["169"].step = "watch-5"
+        app.state.skipped = ("169", "watch-5")
+        app.view._read()  # type: ignore[union-attr]
+        await steady(pilot, app)
+        assert "The engine holds it" not in picture(app) and "Missing" not in picture(app)
+        assert "▶ running" in picture(app), "nor is it paused"
+        assert "The watching of watch-5 is skipped; it goes on at the engine's next look." in picture(app)
+        source.world.rollouts["169"].step = "watch-25"
+        app.view._read()  # type: ignore[union-attr]
+        await steady(pilot, app)
+        assert "The engine holds it" in picture(app), "the next watching may be held again"
+
+
+async def test_promoting_keeps_in_mind_which_watching_was_skipped() -> None:
+    async with opened(at("169"), (80, 24)) as (app, pilot):
+        await do(app, pilot, "P", "y")
+        assert app.state.skipped == ("169", "watch-5")
+
+
+async def test_r_right_after_an_abort_is_told_to_wait_and_never_contradicts_the_screen() -> None:
+    def going(source: FakeSource) -> None:
+        source.world.roll_out()
+        for service in source.world._services:
+            if service.name == "recommend" and service.rollout:
+                service.rollout["state"] = "rolling_back"
+
+    scene = Scene("rollout", typed(":rollout recommend\r"), write=True, prepare=going)
+    async with opened(scene, (80, 24)) as (app, pilot):
+        await do(app, pilot, "R")
+        assert "It still goes back; R tries again once it has ended." in picture(app)
+
+
+async def test_r_takes_the_end_of_a_rollout_that_the_screen_has_not_read_yet() -> None:
+    async with opened(at("169"), (80, 24)) as (app, pilot):
+        world = source_of(app).world
+        world.act("169", "abort", wire.Act(rollback=True))
+        await do(app, pilot, "R")
+        assert isinstance(app.view, StartView)
+
+
+@pytest.mark.parametrize(("name", "says"), [
+    ("169", "It still runs; R tries again a rollout that has ended."),
+    ("167", "It was promoted; u starts the way back.")])
+async def test_r_says_why_there_is_nothing_to_try_again(name: str, says: str) -> None:
+    async with opened(at(name), (80, 24)) as (app, pilot):
+        await do(app, pilot, "R")
+        assert says in picture(app)
