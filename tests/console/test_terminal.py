@@ -302,3 +302,30 @@ def test_a_rollout_in_which_nothing_moves_costs_nothing(rolling: Path) -> None:
         opened.wait_text("u way back")
         opened.read(0.5)
         assert opened.read(2.5) == b""
+
+
+def test_an_abort_asked_for_without_an_engine_reaches_the_one_that_comes_after(tmp_path: Path) -> None:
+    with fake_engine(tmp_path, "--rollouts") as engine:
+        opened = open_fleet(tmp_path, "--write")
+        try:
+            opened.send(":rollout recommend\r")
+            opened.wait_text("P skip watching")
+            assert "watching: on" in opened.text()
+            engine.kill()
+            began = time.monotonic()
+            opened.wait_text("reconnecting, data ")
+            assert time.monotonic() - began < 2.0, "told by the broken stream, not by the data's age"
+            opened.wait_text("away: watching not known")
+            opened.wait(lambda: "P skip watching" not in opened.text(), "no promotion is offered")
+            assert "x abort" in opened.text()
+            opened.send("x")
+            opened.wait_text("none answers now; the abort is sent as soon as one does")
+            opened.send("y")
+            opened.wait_text("Not aborted yet: no engine answers; it is sent as soon as one does.")
+            with fake_engine(tmp_path, "--rollouts"):
+                opened.wait_text("Aborted: run 169.")
+                opened.wait_text("rolled back")
+                opened.wait_text("● live")
+                assert "Not aborted" not in opened.text()
+        finally:
+            opened.close()
