@@ -32,10 +32,10 @@ def ks_distance(expected: Floats, seen: Floats) -> float:
 def ks_chance(distance: float, n: int, m: int) -> float:
     """About a bound of the chance that samples of n and m rows of one distribution are so far apart.
 
-    The Dvoretzky-Kiefer-Wolfowitz inequality for two samples. Wei and Dudley (2012, Statistics and Probability
-    Letters 82) prove it with the constant 2 for n = m from 458 rows on, and conjecture it for nearly all other
-    sizes; e is taken here, to be on the safe side of small ones. The distance over fewer points, or with ties,
-    is no larger than the one it holds for.
+    The Dvoretzky-Kiefer-Wolfowitz inequality for two samples. Wei and Dudley (2012, Statistics and
+    Probability Letters 82) prove it with the constant 2 for n = m from 458 rows on, and conjecture it for
+    nearly all other sizes; e is taken here, to be on the safe side of small ones. The distance over fewer
+    points, or with ties, is no larger than the one it holds for.
     """
     return min(1.0, math.e * math.exp(-2 * distance * distance * n * m / (n + m)))
 
