@@ -47,7 +47,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
                             help="what you saw in `show`; refused if it is something else by now")
     if verb == "approve":
         parser.add_argument("--break-glass", metavar="REASON",
-                            help="open the gate alone; pages the owner, leaves a review to be done")
+                            help="open the gate alone; pages the owner, and `handover` tells of it "
+                                 "for a week, to be reviewed")
     if verb == "abort":
         parser.add_argument("--rollback", action="store_true", help="undo what was done")
     if verb in ("reject", "pause", "resume", "abort", "settle", "retry", "skip"):
