@@ -275,7 +275,7 @@ async def test_a_refusal_of_the_engine_is_a_sentence_that_stays_until_it_is_put_
     source = Refusing(World(), clock=lambda: FIXED)
     async with opened(Scene("run", run="182", write=True), (80, 24), source=source) as (app, pilot):
         await do(app, pilot, "A", "y")
-        assert "Oncall1 may not approve run 182. Wanted: approver." in picture(app)
+        assert "You may not approve run 182. Wanted: approver." in picture(app)
         await do(app, pilot, "j", "k", "f")
         assert "may not approve" in picture(app)
         await do(app, pilot, "escape")
@@ -492,5 +492,5 @@ async def test_abort_is_offered_even_when_nothing_of_the_run_is_known() -> None:
     async with opened(Scene("run", run="184", prepare=gone), (80, 24)) as (app, pilot):
         await do(app, pilot, "x")
         assert "Abort run 184?" in picture(app) and "could not say what was done" in picture(app)
-        await do(app, pilot, "y")
-        assert "The engine does not answer" in picture(app)
+        await press(app, "y")
+        await until(pilot, lambda: "Not aborted yet: no engine answers;" in picture(app), "that it is not done")
