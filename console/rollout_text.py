@@ -170,7 +170,7 @@ def next_action(rollout: wire.Rollout | None, state: State, old: str | None = No
     if rollout is None:
         return state.link.reason or "Reading the rollout.", "dim"
     if rollout.state not in OPEN:
-        return _ended(rollout)
+        return _ended(rollout, starts=safety.unentitled("start", state) is None)
     if state.stale or old:
         doing = "; the console is reconnecting" if state.away else ""
         age = f"What is shown is {format.age(state.age)} old{doing}." if state.stale else old
@@ -223,17 +223,19 @@ def _gate(rollout: wire.Rollout, gate: wire.Gate, state: State) -> tuple[str, st
     return guard(f"{text} Press A, read, then y approves or r rejects.", "approve", state)
 
 
-def _ended(rollout: wire.Rollout) -> tuple[str, str]:
+def _ended(rollout: wire.Rollout, *, starts: bool) -> tuple[str, str]:
+    """How it ended; `starts`: whether the reader may start what comes next."""
     why = (rollout.reason or "").rstrip(".")
     reason = f": {why}" if why and not (rollout.verdict == "bad" and why in rollout.sentence) else ""
     champion = f"{rollout.champion} {rollout.champion_version or ''}".strip()
     if rollout.state == "done":
         return (f"Promoted: {rollout.challenger} {rollout.challenger_version or ''}".rstrip()
-                + f" has all traffic. u starts the way back to {champion}."), "text"
+                + " has all traffic." + f" u starts the way back to {champion}." * starts), "text"
     words = {"rolled_back": "Rolled back", "failed": "Failed", "aborted": "Aborted"}[rollout.state]
     left = rollout.weight is not None and rollout.weight > rollout.safe.get(rollout.challenger, 0.0) + WITHIN
     now = "" if rollout.weight is None else f"; the canary gets {share(rollout.weight)}"
-    return f"{words}{reason}{now}. R tries again, enter shows its steps.", "bad" if left else "text"
+    keys = "R tries again, enter shows its steps." if starts else "enter shows its steps."
+    return f"{words}{reason}{now}. {keys}", "bad" if left else "text"
 
 
 def differences(rollout: wire.Rollout, width: int, room: int, page: int) -> tuple[list[Line], int]:

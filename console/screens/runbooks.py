@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from textual.widget import Widget
 
-from console import asks, format
+from console import asks, format, safety
 from console.commands import bindings
 from console.filter import matches
 from console.glyphs import Glyphs
@@ -148,6 +148,10 @@ class RunbooksView(View):
         edge = (f"{deck.glyphs.axis} ", "dim")
         panel.show([(edge, *(lines[y] if y < len(lines) else BLANK))
                     for y in range(split.size.height)] if wide else [rule, *lines])
+
+    def hints(self) -> list[tuple[str, str]]:
+        starts = safety.unentitled("start", self.deck.state) is None
+        return [pair for pair in super().hints() if starts or pair != ("enter", "start")]
 
     def selected(self) -> wire.Procedure | None:
         key = self.table().selected

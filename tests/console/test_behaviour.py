@@ -493,4 +493,4 @@ async def test_abort_is_offered_even_when_nothing_of_the_run_is_known() -> None:
         await do(app, pilot, "x")
         assert "Abort run 184?" in picture(app) and "could not say what was done" in picture(app)
         await press(app, "y")
-        await until(pilot, lambda: "Not aborted yet: no engine answers;" in picture(app), "that it is not done")
+        await until(pilot, lambda: "Not aborted yet: no engine answers;" in picture(app), "not done")
