@@ -124,7 +124,7 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
         executor=executor, measured=collector, outcomes=outcomes, router=lambda: contexts.router,
         bins=collector.bins, labelled=contexts.labelled, stop=stopper.stop,
         supervisor=lambda: contexts.supervisor, supervised=contexts.supervised, page=pager.rollout,
-        monotonic=time.monotonic,
+        monotonic=time.monotonic, window_s=lambda: config.engine.window,
         stale_after_s=lambda: max(config.engine.stale_after, 3.5 * config.engine.scrape_interval)))
     contexts.rollouts = rollouts
     executor.on_driven, executor.on_recorded = rollouts.adopt, rollouts.recorded

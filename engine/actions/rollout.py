@@ -123,25 +123,28 @@ async def weigh(ctx: Context, params: Weigh) -> dict[str, Any]:
 
     Raises ActionFailed when it was refused or the rollout goes back, OutcomeUnknown when nobody can tell.
     """
-    found = await _seeing(ctx)
+    found = await _seeing(ctx, params.weight)
     await _unchanged(ctx, found)
     return await _set(ctx, found, found.split(params.weight), params.lease_s)
 
 
 async def promote(ctx: Context, params: Rolled) -> dict[str, Any]:
     """Effect idempotent. All traffic to the new version, for good. Result as `rollout.weight`."""
-    found = await _seeing(ctx)
+    found = await _seeing(ctx, 100.0)
     await _unchanged(ctx, found)
     return await _set(ctx, found, found.split(100.0), None)
 
 
-async def _seeing(ctx: Context) -> Facts:
-    """The facts, once what is measured can be trusted: nobody raises a weight blind, whoever approved it."""
+async def _seeing(ctx: Context, weight: float) -> Facts:
+    """The facts, once what is measured can be trusted: nobody raises a weight blind, whoever approved it.
+
+    Where the router has the weight already, an engine before this one has raised it.
+    """
     rollouts, told = rollouts_of(ctx), ""
     while True:
         found = rollouts.going_on(ctx.run)
         why = rollouts.blind(ctx.run)
-        if why is None:
+        if why is None or holds((await read_traffic(ctx.router, found.service)).weights, found.split(weight)):
             return found
         if why != told:
             told = why

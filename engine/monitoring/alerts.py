@@ -124,13 +124,13 @@ class AlertBook:
                   if watch.alert is not None and service in (None, name)]
         return sorted(alerts, key=lambda alert: (alert.level != "page", alert.since))
 
-    def over(self, service: str, variant: str) -> str | None:
-        """Half a sentence for a limit on latency or errors that one variant has been over for its hold
-        time ("p99 over 150 ms"), None where it keeps all."""
+    def over(self, service: str, variant: str) -> tuple[str, str] | None:
+        """A signal on which one variant has been over its limit for its hold time, and half a sentence that
+        says so (`p99_ms`, "p99 over 150 ms"); None where it keeps all."""
         for watch in self._watches.get(service, ()):
             hold = watch.holds.get(variant)
             if hold is not None and hold.firing and not hold.recovering:
-                return f"{NAMES[watch.signal]} {_bounds(watch.limit, watch.signal, None)}"
+                return watch.signal, f"{NAMES[watch.signal]} {_bounds(watch.limit, watch.signal, None)}"
         return None
 
     def _step(self, watch: _Watch, scopes: Mapping[str, Signals], silent_s: float,

@@ -157,7 +157,7 @@ class Collector:
         variants = fold.mirrors(now) if is_mirror(variant) else fold.signals(now)[1]
         return variants[variant].latency if variant in variants else None
 
-    def over(self, service: str, variant: str) -> str | None:
+    def over(self, service: str, variant: str) -> tuple[str, str] | None:
         """Which of the service's limits one variant is over, as `AlertBook.over` says."""
         return self._alerts.over(service, variant)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,10 +93,11 @@ class OutcomeReader:
         if (followed := self._followed.get(service)) is not None:
             followed.join.begin(since)
 
-    def take(self, service: str) -> Mapping[str, tuple[int, int]]:
-        """By variant, the new (n labelled, y of them wrong) since the last call; empty without any."""
+    def take(self, service: str) -> Sequence[Mapping[str, tuple[int, int]]]:
+        """The new (n labelled, y of them wrong) since the last call by variant, for each second in which
+        predictions were made; empty without any."""
         followed = self._followed.get(service)
-        return {} if followed is None else followed.join.take()
+        return [] if followed is None else followed.join.take()
 
     def age(self, service: str) -> float | None:
         """Seconds since this engine read a label of the service; None if it has not read one."""

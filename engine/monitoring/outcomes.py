@@ -66,17 +66,18 @@ class Join:
     # label is known to be one.
     _predictions: dict[int, Predicted | float] = field(default_factory=dict)
     _labels: dict[int, Labelled] = field(default_factory=dict)
-    _fresh: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _fresh: dict[int, dict[str, tuple[int, int]]] = field(default_factory=dict)  # by second of prediction
 
     def begin(self, since: float) -> None:
         """Count only predictions made from `since` on (UTC seconds), from zero."""
         self._since = since
         self._fresh.clear()
 
-    def take(self) -> dict[str, tuple[int, int]]:
-        """By variant, how many rows were labelled since the last call, and how many of them were wrong."""
+    def take(self) -> list[dict[str, tuple[int, int]]]:
+        """How many rows were labelled since the last call, and how many of them were wrong, by variant, for
+        each second in which predictions were made, oldest first: those of other times cannot be compared."""
         taken, self._fresh = self._fresh, {}
-        return taken
+        return [taken[second] for second in sorted(taken)]
 
     def predicted(self, id: str, prediction: Predicted) -> None:
         """A line of the prediction log. Of several answers to one id the last before the label counts."""
@@ -135,8 +136,9 @@ class Join:
             self.tally.unusable += 1
             return
         self.tally.counted += 1
-        n, y = self._fresh.get(prediction.variant, (0, 0))
-        self._fresh[prediction.variant] = (n + len(verdicts), y + sum(verdicts))
+        counted = self._fresh.setdefault(math.floor(prediction.at), {})
+        n, y = counted.get(prediction.variant, (0, 0))
+        counted[prediction.variant] = (n + len(verdicts), y + sum(verdicts))
 
 
 def answers_of(predictions: Any, output: str | None = None) -> list[Any] | None:

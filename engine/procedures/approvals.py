@@ -82,10 +82,10 @@ def _stricter(one: Approvals | None, other: Approvals) -> Approvals:
                      max_age=min(one.max_age, other.max_age))
 
 
-def binding(*, document_sha256: str, params: Mapping[str, Any], command: str, step: str,
+def binding(*, run: str, document_sha256: str, params: Mapping[str, Any], command: str, step: str,
             attempt: int, requirement: Mapping[str, Any]) -> str:
     """The digest of what a person is asked to agree to: 16 hex digits of SHA-256."""
-    parts = [document_sha256, dict(params), command, step, attempt, dict(requirement)]
+    parts = [run, document_sha256, dict(params), command, step, attempt, dict(requirement)]
     return hashlib.sha256(canonical(parts)).hexdigest()[:16]
 
 

@@ -31,13 +31,17 @@ class _Writer:
 
     def _canary(self) -> list[dict[str, Any]]:
         steps = [self._begin(), self._warm_up()]
-        for one in self._plan.canary_steps():
+        weights = self._plan.canary_steps()
+        for at, one in enumerate(weights, start=2):
             steps.append(self._weight(one.weight, one.approvals))
             if one.weight < 100:
+                # beside nearly all traffic the old version has too little to compare with: be shown before
+                last = at == len(weights)
                 steps.append(self._watch(
                     f"watch-{one.weight:g}", f"Watch it at {one.weight:g} %",
                     requests=self._plan.requests if one.requests is None else one.requests,
-                    hold=self._plan.hold if one.hold is None else one.hold))
+                    hold=self._plan.hold if one.hold is None else one.hold,
+                    good=last and self._plan.judge.good))
         return [*steps, self._bake(self._plan.bake), self._promote()]
 
     def _blue_green(self, plan: BlueGreen) -> list[dict[str, Any]]:
@@ -91,7 +95,7 @@ class _Writer:
             undo_on=["done"])
 
     def _warm_up(self) -> dict[str, Any]:
-        return self._step("warm-up", "See that the new version answers", "rollout.warm-up",
+        return self._step("warm-up", "Have the new version's server run and answer", "rollout.warm-up",
                           timeout=WARM_TIMEOUT_S)
 
     def _mirror(self, id: str, plan: Mirror) -> dict[str, Any]:
@@ -102,7 +106,8 @@ class _Writer:
         kept = weight - self._plan.holdback if weight == 100 else weight
         title = f"Give it {kept:g} % of the traffic"
         step = self._step(f"weight-{weight:g}".replace(".", "-"), title, "rollout.weight",
-                          {"weight": kept, "lease_s": self._plan.lease}, timeout=SHIFT_TIMEOUT_S, retry=RETRY)
+                          {"weight": kept, "lease_s": self._plan.lease},
+                          timeout=self._plan.patience + SHIFT_TIMEOUT_S, retry=RETRY)
         if approvals is not None:
             step["approvals"] = approvals.model_dump()
         return step
@@ -118,4 +123,4 @@ class _Writer:
 
     def _promote(self) -> dict[str, Any]:
         return self._step("promote", "Make it the champion: all traffic, without a lease",
-                          "rollout.promote", timeout=SHIFT_TIMEOUT_S, retry=RETRY)
+                          "rollout.promote", timeout=self._plan.patience + SHIFT_TIMEOUT_S, retry=RETRY)

@@ -131,7 +131,7 @@ class Planner:
             return [blank, self.event(run.id, "step.outcome", step=id, attempt=attempt,
                                       state="failed", error=str(error), final=True)]
         gate = _gate(wanted)
-        digest = binding(document_sha256=run.sha256, params=run.params, command=rendered.command,
+        digest = binding(run=run.id, document_sha256=run.sha256, params=run.params, command=rendered.command,
                          step=id, attempt=attempt, requirement=gate)
         ready = self.event(run.id, "step.ready", step=id, attempt=attempt, op=rendered.op,
                            command=rendered.command, digest=digest, effect=rendered.effect,

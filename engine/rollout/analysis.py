@@ -13,17 +13,21 @@ same evidence to the bit: an engine after a crash, and `opsdeck judge replay` ye
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from engine.rollout.evidence import BinTick, Counts
 from engine.rollout.evidence import Tick as Sides
 from engine.rollout.judge import Judge, Verdict
-from engine.rollout.setup import Setup
+from engine.rollout.setup import QUANTILES, Setup
 
 RECENT_S = 60.0
+SILENT_S = 10.0
+LATE_S = 5.0  # how long after a weight was set its failures may still be to come
+BURST = 3.0
 POINTS = 120
 MISSED = 10.0  # a baseline that lives has none of so many by chance once in 20,000 times
 Mark = Literal["", "incident", "recorded"]
@@ -43,7 +47,9 @@ class Tick:
     """One stretch of watching. `stage` is the weight step in force, `weight` what it gives (percent).
 
     `counts` by metric: (n, y) of the canary, then of the baseline; `bins` by metric: counts by bin of
-    both. `requests` and `failed`: what each side really served. `mark`: "incident" when the baseline
+    both. `strata` are further (n, y) of both sides by metric, each of what happened at another time:
+    predictions whose labels came now are compared with those made in the same second. `requests` and
+    `failed`: what each side really served. `mark`: "incident" when the baseline
     fails, so that nothing can be learnt by comparing; "recorded" when the baseline is one from before.
     """
 
@@ -56,6 +62,7 @@ class Tick:
     bins: Mapping[str, tuple[Mapping[str, int], Mapping[str, int]]] = field(default_factory=dict)
     memory: tuple[int, int] = (0, 0)  # out-of-memory failures of both sides
     mark: Mark = ""
+    strata: Mapping[str, Sequence[tuple[int, int, int, int]]] = field(default_factory=dict)
 
     def as_data(self) -> dict[str, Any]:
         """As the event holds it; `from_data` is the inverse."""
@@ -65,6 +72,8 @@ class Tick:
             "counts": {name: list(four) for name, four in self.counts.items()}}
         if self.bins:
             data["bins"] = {name: [dict(side) for side in sides] for name, sides in self.bins.items()}
+        if self.strata:
+            data["strata"] = {name: [list(four) for four in some] for name, some in self.strata.items()}
         if any(self.memory):
             data["memory"] = list(self.memory)
         if self.mark:
@@ -76,7 +85,8 @@ class Tick:
         return Tick(data["span"], data["stage"], data["weight"], tuple(data["requests"]),
                     tuple(data["failed"]), {k: tuple(v) for k, v in data["counts"].items()},
                     {k: (v[0], v[1]) for k, v in data.get("bins", {}).items()},
-                    tuple(data.get("memory", (0, 0))), data.get("mark", ""))
+                    tuple(data.get("memory", (0, 0))), data.get("mark", ""),
+                    {k: [tuple(four) for four in v] for k, v in data.get("strata", {}).items()})
 
 
 @dataclass
@@ -110,16 +120,18 @@ class Analysis:
         self.stage_s = 0.0
         self.stage_requests = 0
         self.watched_s = 0.0
+        self.silent_s = 0.0  # since the last request of either version
         self.exposed = 0
         self.bad = 0
         self.concurrent = True
-        self.promoted: set[str] = set()
-        self.full = False
+        self.promoted: dict[str, str] = {}  # step → who skipped its watching
+        self.full: str | None = None  # who skipped all that was left
         self.halted: tuple[str, str] | None = None
         self.told: str | None = None  # the verdict that was recorded last
         self.recent: deque[Tick] = deque()
         self._recent_s = 0.0
         self._judge: Judge | None = None
+        self._slow: dict[str, float] = {}  # the canary's share of slow requests in the beat before
         self._stride, self._since_point = 1, 0
 
     def fold(self, kind: str, data: Mapping[str, Any]) -> None:
@@ -133,9 +145,9 @@ class Analysis:
                 self._tick(Tick.from_data(data))
             case "rollout.promoted":
                 if data.get("full"):
-                    self.full = True
+                    self.full = data.get("by", "somebody")
                 else:
-                    self.promoted.add(data["step"])
+                    self.promoted[data["step"]] = data.get("by", "somebody")
             case "rollout.halted":
                 self.halted = (data["kind"], data["text"]) if data.get("kind") else None
             case "rollout.verdict":
@@ -154,6 +166,9 @@ class Analysis:
         if tick.stage != self.stage:
             self.stage, self.stage_s, self.stage_requests = tick.stage, 0.0, 0
         self._remember(tick)
+        self.silent_s = 0.0 if any(tick.requests) else self.silent_s + tick.span_s
+        if self.silent_s >= SILENT_S:
+            return  # nobody asks anything: time that passes so shows nothing
         if tick.mark == "incident":
             return  # it is no evidence, and going back to what fails would hurt more than it spares
         self.stage_s += tick.span_s
@@ -167,21 +182,46 @@ class Analysis:
 
     def _judge_tick(self, tick: Tick) -> None:
         assert self._judge is not None
+        # what is answered well is answered at once, and what times out only later: right after a weight was
+        # set a bad version looks good
+        settled = self.stage_s > LATE_S
         found: dict[str, Sides | BinTick] = {
-            name: Sides(Counts(nc, yc), Counts(nb, yb)) for name, (nc, yc, nb, yb) in tick.counts.items()}
+            name: Sides(Counts(nc, self._capped(name, nc, yc)), Counts(nb, yb))
+            for name, (nc, yc, nb, yb) in tick.counts.items()}
         found |= {name: BinTick(*sides) for name, sides in tick.bins.items()}
-        self.verdict = self._judge.add(found)
-        for name, (nc, yc, nb, yb) in tick.counts.items():
-            total = self.totals[name]
-            total.canary = (total.canary[0] + nc, total.canary[1] + yc)
-            total.baseline = (total.baseline[0] + nb, total.baseline[1] + yb)
-            if nb:
-                total.expected = (total.expected[0] + nc, total.expected[1] + nc * yb / nb)
+        for name, some in tick.strata.items():
+            for nc, yc, nb, yb in some:
+                self._judge.count(name, Sides(Counts(nc, yc), Counts(nb, yb)), good=settled)
+                self._total(name, nc, yc, nb, yb)
+        self.verdict = self._judge.add(found, good=settled)
+        for name, four in tick.counts.items():
+            self._total(name, *four)
         for name, (here, there) in tick.bins.items():
             total = self.totals[name]
             total.canary = (total.canary[0] + sum(here.values()), 0)
             total.baseline = (total.baseline[0] + sum(there.values()), 0)
         self._point(self.verdict)
+
+    def _capped(self, name: str, n: int, y: int) -> int:
+        """The canary's slow requests of one beat, those of a single pause not all counted.
+
+        Requests that wait for one collection of garbage are slow together, and no evidence each. So more
+        than `BURST` times what the baseline's share so far makes likely counts only if the beat before was
+        as slow. The cap depends on the past alone and lowers what counts, so that the guarantee stays.
+        """
+        if name not in QUANTILES:
+            return y
+        before, self._slow[name] = self._slow.get(name, 0.0), y / n if n else 0.0
+        there = self.totals[name].baseline
+        usual = there[1] / there[0] if there[0] else 0.0
+        return min(y, max(math.ceil(BURST * usual * n) + 1, math.ceil(before * n)))
+
+    def _total(self, name: str, nc: int, yc: int, nb: int, yb: int) -> None:
+        total = self.totals[name]
+        total.canary = (total.canary[0] + nc, total.canary[1] + yc)
+        total.baseline = (total.baseline[0] + nb, total.baseline[1] + yb)
+        if nb:
+            total.expected = (total.expected[0] + nc, total.expected[1] + nc * yb / nb)
 
     def _point(self, verdict: Verdict) -> None:
         self._since_point += 1

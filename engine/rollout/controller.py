@@ -99,6 +99,19 @@ class Rollouts:
             raise ActionFailed("this rollout goes back; its weight is not raised any more")
         return found
 
+    def blind(self, run: str) -> str | None:
+        """Why no weight should be raised now: what is measured is stale, makes no sense or cannot be
+        compared. None while all is well, and for a plan that asks no evidence (one with a `window`)."""
+        watch = self._watches.get(run)
+        live = self._means.executor.live.get(run)
+        plan = live.progress.document.rollout if live is not None else None
+        if plan is None or plan.window:
+            return None
+        if watch is None or watch.analysis.setup is None:
+            return "the old version is not measured yet"
+        now = watch.progress(Wanted())
+        return now.text if now.kind in ("stale", "incident", "baseline") else None
+
     def foreseen(self, run: str, step: str, seen: Mapping[str, float], wanted: Mapping[str, float]) -> None:
         """Raises ActionFailed where a service's weights (percent) are not those that this rollout left there,
         and so must not be raised: its lease ran out, or somebody else has set them.
@@ -205,7 +218,7 @@ class Rollouts:
         if not watch.recorded or not watch.confirmed:
             unsure = "its evidence is being recorded" if not watch.recorded else "its weights are being read"
             return False, replace(now, kind="watching", text=unsure) if now.kind == "done" else now
-        skipped = watch.analysis.full or step in watch.analysis.promoted
+        skipped = watch.analysis.full is not None or step in watch.analysis.promoted
         return now.kind == "done" or (skipped and now.kind not in ("bad", "stale")), now
 
     @staticmethod
@@ -251,6 +264,7 @@ class Rollouts:
                                hint="look again and decide anew")
             data: dict[str, Any] = {"full": True} if full else {"step": step.id if step else None}
             data["verdict"] = watch.analysis.verdict.verdict if watch.analysis.verdict else None
+            data["by"] = caller.user
             if reason:
                 data["reason"] = reason
             await self._means.executor.advance(live, [NewEvent(

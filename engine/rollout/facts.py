@@ -78,6 +78,11 @@ def rollable(service: str, to: str, weights: Mapping[str, float]) -> None:
         raise ActionFailed(f"{service} has no variant {to}.", hint=nearest(to, weights))
     if len(weights) < 2:
         raise ActionFailed(f"{to} is all that {service} has; none is left to go back to.")
+    others = max(weight for name, weight in weights.items() if name != to)
+    if ALL > weights[to] > others:
+        raise ActionFailed(f"{to} is the champion of {service} already: it has {weights[to]:g} %.",
+                           hint="A rollout is for a version that has less. The runbook rollback-model sends "
+                                "all traffic to one.")
     if weights[to] >= ALL:
         raise ActionFailed(f"{to} has all the traffic of {service} already.")
 

@@ -28,10 +28,11 @@ class NotNumbers(ValueError):
 
 def tick(setup: Setup, increments: Iterable[Increment], *, canary: str, baseline: str, stage: str,
          weight: float, edges: Mapping[str, float],
-         quality: Mapping[str, tuple[int, int]] | None = None, mark: Mark = "") -> Tick | None:
+         quality: Sequence[Mapping[str, tuple[int, int]]] = (), mark: Mark = "") -> Tick | None:
     """The tick of the increments of one service since the one before; None where neither was seen.
 
-    `quality`: new labelled predictions and wrong ones by variant. Raises NotNumbers.
+    `quality`: new labelled predictions and wrong ones by variant, for each second in which they were made.
+    Raises NotNumbers.
     """
     seen = list(increments)
     here = [one for one in seen if one.variant == canary]
@@ -46,10 +47,8 @@ def tick(setup: Setup, increments: Iterable[Increment], *, canary: str, baseline
     for name in QUANTILES:
         if name in wanted and name in edges:
             counts[name] = (*_slower(here, edges[name]), *_slower(there, edges[name]))
-    if QUALITY in wanted and quality:
-        sides = (*quality.get(canary, (0, 0)), *quality.get(baseline, (0, 0)))
-        if any(sides):
-            counts[QUALITY] = sides
+    labelled = [(*one.get(canary, (0, 0)), *one.get(baseline, (0, 0))) for one in quality]
+    strata = {QUALITY: [four for four in labelled if any(four)]} if QUALITY in wanted else {}
     known = {bin for metric in setup.metrics if metric.name == PREDICTIONS for bin in metric.bins}
     bins = {PREDICTIONS: (_bins(here, known), _bins(there, known))} if known else {}
     return Tick(
@@ -59,7 +58,8 @@ def tick(setup: Setup, increments: Iterable[Increment], *, canary: str, baseline
         memory=(_whole(one.errors.get(MEMORY, 0.0) for one in here),
                 _whole(one.errors.get(MEMORY, 0.0) for one in there)),
         counts={name: four for name, four in counts.items() if four[0] or four[2]},
-        bins={name: sides for name, sides in bins.items() if any(sides)}, mark=mark)
+        bins={name: sides for name, sides in bins.items() if any(sides)},
+        strata={name: some for name, some in strata.items() if some}, mark=mark)
 
 
 def edges(histogram: Histogram | None, slack: float, least_s: float) -> dict[str, float]:

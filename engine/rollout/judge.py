@@ -9,7 +9,8 @@ Good needs evidence of its own: each metric with a `limit` must have shown, at t
 canary's risk is below `limit` times the baseline's. A canary that is not so good in one of them passes
 with a probability of at most α, however many metrics there are: all have to agree.
 
-Pure. A verdict is never taken back: the first tick that says bad stays the one that said it.
+Pure. Bad is never taken back: the first tick that says it stays the one that said it. Good is what the
+evidence shows now: ticks that speak against it take it back.
 """
 
 from __future__ import annotations
@@ -80,18 +81,18 @@ class Judge:
         self._worse = {metric.name: _worse(metric) for metric in metrics}
         self._good = {metric.name: not_worse(metric.limit, metric.floor, metric.usual) for metric in metrics
                       if metric.limit is not None}
-        self._best = dict.fromkeys(self._good, 0.0)
         self._ticks = 0
         self._decided: tuple[int, str] | None = None
 
-    def add(self, counts: Mapping[str, Tick | BinTick]) -> Verdict:
-        """One more tick. A metric without counts (nothing measured, or stale) keeps its evidence.
+    def add(self, counts: Mapping[str, Tick | BinTick], *, good: bool = True) -> Verdict:
+        """One more tick. A metric without counts (nothing measured, or stale) keeps its evidence. Without
+        `good` it is none for being not worse.
 
         Raises ValueError for a metric that is not judged, or a tick of the wrong kind for it.
         """
         self._ticks += 1
         for name, tick in counts.items():
-            self._count(name, tick)
+            self.count(name, tick, good=good)
         ln_e = {name: evidence.ln_e for name, evidence in self._worse.items()}
         total = ln_weighted(list(ln_e.values()), list(self._weights.values()))
         if self._decided is None and total >= self._threshold:
@@ -100,12 +101,13 @@ class Judge:
         at, by = self._decided or (None, None)
         return Verdict(self._name(), ln_e, total, ln_good, self._threshold, at, by)
 
-    def _count(self, name: str, tick: Tick | BinTick) -> None:
+    def count(self, name: str, tick: Tick | BinTick, *, good: bool = True) -> None:
+        """Count one metric's tick without a verdict: the next `add` has it."""
         match self._worse.get(name), tick:
             case Evidence() as evidence, Tick():
                 evidence.add(*tick)
-                if name in self._good:
-                    self._best[name] = max(self._best[name], self._good[name].add(*tick))
+                if good and name in self._good:
+                    self._good[name].add(*tick)
             case Distribution() as distribution, BinTick():
                 distribution.add(*tick)
             case _:
@@ -114,7 +116,7 @@ class Judge:
     def _name(self) -> VerdictName:
         if self._decided is not None:
             return "bad"
-        shown = self._best and all(best >= self._threshold for best in self._best.values())
+        shown = self._good and all(good.ln_e >= self._threshold for good in self._good.values())
         return "good" if shown else "undecided"
 
     def _most(self, ln_e: Mapping[str, float]) -> str:

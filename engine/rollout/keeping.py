@@ -28,14 +28,13 @@ WARM_EVERY_S = 5.0  # how often the old version's process is looked at
 class Keeper:
     """Keeps up what one rollout relies on. `end(why)` ends it where that is lost.
 
-    `confirmed` is the stage whose weights the router was seen to have; `lease_s` what was left of its
-    lease then.
+    `confirmed` is the stage whose weights the router was seen to have.
     """
 
     def __init__(self, live: Live, means: Means, end: Callable[[str], Awaitable[None]]) -> None:
         self.live = live
         self.confirmed: str | None = None
-        self.lease_s: float | None = None
+        self._lease: tuple[float | None, float] = (None, 0.0)  # what was left, and when that was read
         self._means = means
         self._end = end
         self._renewed: float | None = None
@@ -45,6 +44,12 @@ class Keeper:
         self._looked: float | None = None
         self._warming: asyncio.Task[None] | None = None
         self._cold = False
+
+    @property
+    def lease_s(self) -> float | None:
+        """What is left of the router's lease, in seconds, None without one."""
+        left, at = self._lease
+        return None if left is None else max(0.0, left - (self._means.monotonic() - at))
 
     def lied(self, found: Facts, at: Stage, increments: Sequence[Increment]) -> str | None:
         """The sentence for a router whose traffic does not go where it says."""
@@ -83,7 +88,7 @@ class Keeper:
             await self._not_renewed(found, at, error)
             return
         self._failures = 0
-        self.lease_s = traffic.lease_s
+        self._lease = (traffic.lease_s, self._means.monotonic())
         run = self.live.progress
         if run.finished or ending(self.live) or shifting(run) or stage(run, found) != at:
             return
@@ -119,7 +124,8 @@ class Keeper:
 
     def _moved(self, found: Facts, weights: Mapping[str, float]) -> str:
         if holds(weights, found.safe):
-            return ("its lease ran out while no engine renewed it, and the router went back by itself")
+            return ("the router has the weights from before: its lease was not renewed in time, or somebody "
+                    "set them")
         return f"the weights are {percents(weights)}, which this rollout did not set"
 
     def keep_warm(self, found: Facts) -> None:

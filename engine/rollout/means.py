@@ -19,21 +19,22 @@ class Measured(Protocol):
     def heard(self, service: str) -> float | None: ...
     def latency(self, service: str, variant: str) -> Histogram | None: ...
     def read(self, service: str, variant: str | None = None) -> Mapping[str, Any]: ...
-    def over(self, service: str, variant: str) -> str | None: ...
+    def over(self, service: str, variant: str) -> tuple[str, str] | None: ...
 
 
 class Outcomes(Protocol):
-    """Labels that come late: new (n, wrong) by variant since last asked."""
+    """Labels that come late: new (n, wrong) by variant since last asked, for each second of predictions."""
 
     def begin(self, service: str, since: float) -> None: ...
-    def take(self, service: str) -> Mapping[str, tuple[int, int]]: ...
+    def take(self, service: str) -> Sequence[Mapping[str, tuple[int, int]]]: ...
 
 
 @dataclass(frozen=True)
 class Means:
     """What a watch works with. `bins` are those that a service's predictions fall into, `labelled` says
     whether labels come for them, `supervised` whether a variant of a service has a process here; `stop`
-    ends a run for a reason, and `page` tells people of it."""
+    ends a run for a reason, and `page` tells people of it. `window_s`: over how long the collector's
+    signals are."""
 
     executor: Executor
     measured: Measured
@@ -47,3 +48,4 @@ class Means:
     supervised: Callable[[str, str], bool]
     monotonic: Callable[[], float]
     stale_after_s: Callable[[], float]
+    window_s: Callable[[], float]

@@ -6,13 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.rollout.analysis import Analysis
+from engine.rollout.analysis import SILENT_S, Analysis
 from engine.rollout.evidence import Counts, worse
 from engine.rollout.setup import ERRORS, QUALITY
 from engine.words import span
 
 Kind = Literal["watching", "traffic", "stale", "incident", "baseline", "done", "bad"]
 QUIET_S = 20.0  # how long no request at all is not yet worth a word
+MOST_LEFT = 200  # failures more than this are far
 PATIENT_S = 600.0  # beyond it the wait is for want of traffic, not for the plan
 
 
@@ -67,7 +68,7 @@ def progress(analysis: Analysis, wanted: Wanted, *, stage: str, stale_s: float |
         waits.append((_needs(wanted.requests - requests, rate),
                       f"{requests:,} of {wanted.requests:,} requests at this weight"))
     if held < wanted.hold_s:
-        waits.append((wanted.hold_s - held, f"{span(max(1, int(held)))} of {span(wanted.hold_s)} at it"))
+        waits.append((wanted.hold_s - held, f"{span(max(1, int(held)))} of {span(wanted.hold_s)} watched"))
     if wanted.good and (verdict is None or verdict.verdict != "good"):
         waits.append(_good(analysis))
     if not waits:
@@ -75,6 +76,8 @@ def progress(analysis: Analysis, wanted: Wanted, *, stage: str, stale_s: float |
     known = [wait for wait, _ in waits if wait is not None]
     wait_s = max(known) if len(known) == len(waits) else None
     text = "; ".join(said for _, said in waits)
+    if analysis.silent_s >= SILENT_S:
+        return Progress("traffic", f"the service gets no requests at all: {text}")
     if rate == 0.0 and held >= QUIET_S:
         return Progress("traffic", f"it gets no traffic: {text}", wait_s)
     if wait_s is not None and wait_s > PATIENT_S and wait_s > 2 * wanted.hold_s:
@@ -107,6 +110,7 @@ def verdict_sentence(analysis: Analysis) -> str:
         return f"worse: {_why(analysis, verdict.by or ERRORS)}"
     guarantee = "" if analysis.concurrent else (
         "; not concurrent: compared with what was recorded before, without a guarantee")
+    guarantee += _skipped(analysis)
     if verdict.verdict == "good":
         return f"no worse than the old version, at α = {analysis.setup.alpha:g}{guarantee}"
     closest = closest_metric(analysis)
@@ -115,7 +119,18 @@ def verdict_sentence(analysis: Analysis) -> str:
     more = failures_left(analysis, closest)
     if more is None:
         return f"undecided; most against it: {_why(analysis, closest)}{guarantee}"
-    return f"undecided; about {more:,} more {_failures(analysis, closest)} would roll it back{guarantee}"
+    return (f"undecided; about {more:,} more {_failures(analysis, closest)}, and none at the old version, "
+            f"would roll it back{guarantee}")
+
+
+def _skipped(analysis: Analysis) -> str:
+    """Who skipped what watching, for it is no evidence."""
+    if analysis.full is not None:
+        return f"; {analysis.full} skipped all further watching"
+    by: dict[str, list[str]] = {}
+    for step, who in analysis.promoted.items():
+        by.setdefault(who, []).append(step)
+    return "".join(f"; {who} skipped {' and '.join(steps)}" for who, steps in by.items())
 
 
 def closest_metric(analysis: Analysis) -> str | None:
@@ -128,19 +143,20 @@ def closest_metric(analysis: Analysis) -> str | None:
 
 
 def failures_left(analysis: Analysis, name: str) -> int | None:
-    """How many more failures of the canary, without any of the baseline, reach the metric's line, at the
-    split of the last ticks; None where that is far or cannot be told."""
+    """How many more failures of the canary, with none of the baseline, reach the metric's line at the split
+    of the last minute; None where that is far or cannot be told."""
     setup, verdict = analysis.setup, analysis.verdict
-    here, there = analysis.totals[name].canary, analysis.totals[name].baseline
-    if setup is None or verdict is None or not here[0] or not there[0]:
+    here = sum(tick.requests[0] for tick in analysis.recent)
+    there = sum(tick.requests[1] for tick in analysis.recent)
+    if setup is None or verdict is None or not here or not there:
         return None
     metric = next(m for m in setup.metrics if m.name == name)
+    total = analysis.totals[name]
     trial = worse(metric.tolerated_ratio)
-    share = max(1, round(there[0] / here[0]))
-    trial.add(Counts(here[0], here[1]), Counts(there[0], there[1]))
+    trial.add(Counts(*total.canary), Counts(*total.baseline))
     gap = verdict.ln_e[name] - trial.ln_e
-    for more in range(1, 1000):
-        if trial.add(Counts(1, 1), Counts(share, 0)) + gap >= line(metric.alpha):
+    for more in range(1, MOST_LEFT):
+        if trial.add(Counts(here, 1), Counts(there, 0)) + gap >= line(metric.alpha):
             return more
     return None
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+from engine.rollout import danger
 from engine.rollout.analysis import Analysis, Happened
 
 CLOSE = 1e-12
@@ -24,24 +25,34 @@ class Recorded(Happened, Protocol):
     def at(self) -> float: ...
 
 
+Cause = Literal["judge", "catastrophe", "budget", "limits", "router"]
+"""What ended or judged a rollout. Limits and router are what was measured outside the ticks: they are on
+record, and cannot be recomputed from them."""
+
+
 @dataclass(frozen=True)
 class Decision:
     """One recorded verdict beside the recomputed one. `decided` and `recomputed`: the verdict's name and ln E
-    by metric, with that of all together under "all"; `text` is the recorded reason."""
+    by metric, with that of all together under "all"; `text` is the recorded reason, and `cause_holds` whether
+    the ticks bring that cause about too, None for one that does not come from them."""
 
     at: float
     ticks: int
     text: str
     decided: tuple[str, dict[str, float]]
     recomputed: tuple[str, dict[str, float]]
+    cause: Cause = "judge"
+    cause_holds: bool | None = None
 
     @property
     def bit_equal(self) -> bool:
-        return self.decided == self.recomputed
+        return self.decided == self.recomputed and self.cause_holds is not False
 
     @property
     def agrees(self) -> bool:
         """Whether it is the same verdict with the same numbers, to 1e-12 relative."""
+        if self.cause_holds is False:
+            return False
         name, values = self.decided
         other, found = self.recomputed
         return name == other and values.keys() == found.keys() and all(
@@ -89,8 +100,20 @@ def numbers(analysis: Analysis) -> dict[str, Any]:
 
 def _decision(event: Recorded, analysis: Analysis) -> Decision:
     data = event.data
+    recomputed = analysis.verdict.verdict if analysis.verdict else "undecided"
+    cause: Cause = data.get("cause", "judge")
     return Decision(event.at, int(data["ticks"]), str(data.get("text", "")), (data["judged"], _flat(data)),
-                    (analysis.verdict.verdict if analysis.verdict else "undecided", _flat(numbers(analysis))))
+                    (recomputed, _flat(numbers(analysis))), cause, _holds(cause, analysis, data))
+
+
+def _holds(cause: Cause, analysis: Analysis, data: Mapping[str, Any]) -> bool | None:
+    if cause == "catastrophe":
+        return danger.catastrophe(analysis.recent) is not None
+    if cause == "budget":
+        return danger.overspent(analysis) is not None
+    if cause == "judge" and data.get("verdict") == "bad":
+        return analysis.verdict is not None and analysis.verdict.verdict == "bad"
+    return None
 
 
 def _flat(data: Mapping[str, Any]) -> dict[str, float]:

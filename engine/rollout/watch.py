@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from engine.errors import JournalError, OpsdeckError
@@ -23,12 +23,13 @@ from engine.rollout.keeping import Keeper
 from engine.rollout.latencies import Latencies
 from engine.rollout.means import Means
 from engine.rollout.progress import Progress, Wanted, progress, verdict_sentence
-from engine.rollout.replay import numbers
+from engine.rollout.replay import Cause, numbers
 from engine.rollout.setup import ERRORS, setup
 from engine.rollout.succession import ending
 
 log = logging.getLogger("opsdeck")
 COMMIT_PATIENCE_S = 0.5
+NEARLY_ALL = 90.0  # percent, from which the service's own limits serve beside the judge
 
 
 class Watch:
@@ -105,17 +106,17 @@ class Watch:
         at = stage(run, found)
         self._begin(found)
         if at is None:
+            self._tell_halts(found)
             await self._record()
             return
         if self.analysis.setup is not None:
             self._freeze(found)
             self._take(found, at, increments)
         self.latencies.add(increments)
-        why = (danger.catastrophe(self.analysis.recent) or danger.overspent(self.analysis) or self._bad()
-               or self._over(found) or (None if self._blind else self._keeper.lied(found, at, increments)))
-        if why is not None:
-            await self.end(why)
-            return
+        for cause, why in self._reasons(found, at, increments):
+            if why is not None:
+                await self.end(why, cause)
+                return
         if at.leased and not shifting(run):
             self._keeper.keep(found, at)
         self._keeper.keep_warm(found)
@@ -184,7 +185,7 @@ class Watch:
             return
         self._blind = None
         mark: Mark = ""
-        if danger.incident(self.analysis.recent, tick.requests[1], tick.failed[1]):
+        if danger.incident(self.analysis.recent):
             mark = "incident"
         tick = intake.marked(tick, mark)
         if not found.split(at.weight).get(found.champion):
@@ -192,13 +193,34 @@ class Watch:
             tick = intake.recorded(tick, self.analysis.began.get("recorded"), floor)
         self._add("rollout.tick", tick.as_data())
 
-    def _over(self, found: Facts) -> str | None:
-        """The sentence for a version that is over its service's limits, where no baseline beside it tells
-        whether the old one would be too."""
-        if self.analysis.concurrent:
+    def _reasons(self, found: Facts, at: Stage, increments: Sequence[Increment]
+                 ) -> Iterator[tuple[Cause, str | None]]:
+        """What could end it now, the gravest first, by its cause."""
+        yield "catastrophe", danger.catastrophe(self.analysis.recent)
+        yield "budget", danger.overspent(self.analysis)
+        yield "judge", self._bad()
+        yield "limits", self._over(found, at)
+        if self._blind is None:
+            yield "router", self._keeper.lied(found, at, increments)
+
+    def _over(self, found: Facts, at: Stage) -> str | None:
+        """The sentence for a version that is over its service's limits, where the baseline beside it is none
+        or too small to tell: from `NEARLY_ALL` on a few requests of the old version would have to."""
+        if self.analysis.concurrent and at.weight < NEARLY_ALL:
             return None
+        if self.analysis.stage_s <= self._means.window_s():
+            return None  # what is measured may be of before
         over = self._means.measured.over(found.service, found.to)
-        return None if over is None else f"it is over the limits of {found.service}: {over} (not concurrent)"
+        if over is None or (self.analysis.concurrent and self._shared(found, over[0])):
+            return None
+        beside = "" if self.analysis.concurrent else " (not concurrent)"
+        return f"it is over the limits of {found.service}: {over[1]}{beside}"
+
+    def _shared(self, found: Facts, signal: str) -> bool:
+        """Whether the old version suffers too, by what little is measured of it."""
+        read = self._means.measured.read
+        here, there = (read(found.service, name).get(signal) for name in (found.to, found.champion))
+        return (there or 0.0) >= (here or 0.0) / 2
 
     def _bad(self) -> str | None:
         verdict = self.analysis.verdict
@@ -206,7 +228,7 @@ class Watch:
             return None
         return f"the new version is {verdict_sentence(self.analysis)}"
 
-    async def end(self, why: str) -> None:
+    async def end(self, why: str, cause: Cause = "router") -> None:
         """Send the traffic back and end the rollout, whatever the journal does; once."""
         if self._stopped:
             return
@@ -214,7 +236,8 @@ class Watch:
         executor, run = self._means.executor, self.live.progress.id
         verdict = self.analysis.verdict
         self._add("rollout.verdict", {"verdict": "bad", "text": why,
-                                      "by": verdict.by if verdict else None, **numbers(self.analysis)})
+                                      "by": verdict.by if verdict else None, "cause": cause,
+                                      **numbers(self.analysis)})
         self.live.pending += self._unrecorded
         self._unrecorded = []
         await self._means.stop(self.live, executor.planner.event(run, "run.abort", SYSTEM, rollback=True,
@@ -239,7 +262,7 @@ class Watch:
             return
         text = verdict_sentence(self.analysis)
         self._add("rollout.verdict", {"verdict": verdict.verdict, "by": verdict.by, "text": text,
-                                      **numbers(self.analysis)})
+                                      "cause": "judge", **numbers(self.analysis)})
         self._void = f"the verdict is: {text}"
 
     def _add(self, kind: str, data: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from engine.demo.layout import Layout
 from engine.monitoring.outcome_reader import OutcomeReader
 from engine.serving.log_file import LogFile
 from engine.serving.prediction_log import Entry, LogSettings, PredictionLog
+from tests.monitoring.strata import summed
 from tests.serving.harness import Gateway, ScriptedVariant, response
 
 PROBABILITY = {"champion": 0.9, "challenger": 0.2}
@@ -75,13 +76,13 @@ async def test_labels_that_come_later_give_the_new_counts_of_each_variant(files:
     await files.predict("a", "b")
     await files.predict("c", variant="champion", score=0.2)
     await reader.look()
-    assert reader.take("flights") == {} and reader.age("flights") is None
+    assert summed(reader.take("flights")) == {} and reader.age("flights") is None
     files.clock.now += 600
     files.label("a", "c")
     files.label("b", late=0)
     await reader.look()
-    assert reader.take("flights") == {"challenger": (2, 1), "champion": (1, 1)}
-    assert reader.take("flights") == {}
+    assert summed(reader.take("flights")) == {"challenger": (2, 1), "champion": (1, 1)}
+    assert summed(reader.take("flights")) == {}
     files.clock.now += 7
     assert reader.age("flights") == 7
     assert files.said == []
@@ -94,13 +95,13 @@ async def test_predictions_from_before_a_restart_are_known_and_labels_from_befor
     await files.predict("a", "b", "c")
     files.label("a")
     await first.look()
-    assert first.take("flights") == {"challenger": (1, 0)}
+    assert summed(first.take("flights")) == {"challenger": (1, 0)}
 
     second = files.reader()
     await second.look()
     files.label("b")
     await second.look()
-    assert second.take("flights") == {"challenger": (1, 0)}
+    assert summed(second.take("flights")) == {"challenger": (1, 0)}
 
 
 async def test_rotation_of_both_files_loses_nothing(files: Files) -> None:
@@ -114,7 +115,7 @@ async def test_rotation_of_both_files_loses_nothing(files: Files) -> None:
         for id in ids[at:at + 8]:
             files.label(id)
         await reader.look()
-        n += reader.take("flights")["challenger"][0]
+        n += summed(reader.take("flights"))["challenger"][0]
     assert n == 40
     assert len(list(files.outcomes.predictions.parent.iterdir())) > 4
 
@@ -129,7 +130,7 @@ async def test_garbage_is_counted_out_and_told_once(files: Files) -> None:
     files.label("a")
     for _ in range(3):
         await reader.look()
-    assert reader.take("flights") == {"challenger": (1, 0)}
+    assert summed(reader.take("flights")) == {"challenger": (1, 0)}
     assert len(files.said) == 2
     assert f"{files.outcomes.labels} has lines that are no records" in files.said[1]
     assert reader.problems("flights") == files.said
@@ -141,7 +142,7 @@ async def test_a_request_that_failed_has_no_outcome(files: Files) -> None:
     await files.predict("a", error_type="timeout", status=504, response=b"")
     files.label("a")
     await reader.look()
-    assert reader.take("flights") == {}
+    assert summed(reader.take("flights")) == {}
     tally = reader.tally("flights")
     assert tally is not None and tally.unusable == 1
 
@@ -154,7 +155,7 @@ async def test_an_output_that_is_not_there_is_told_once_with_what_to_change(file
     await reader.look()
     files.label("b")
     await reader.look()
-    assert reader.take("flights") == {}
+    assert summed(reader.take("flights")) == {}
     assert len(files.said) == 1 and "see `label` and `output` of outcomes" in files.said[0]
 
 
@@ -173,7 +174,7 @@ async def test_a_rollout_counts_what_was_predicted_since_it_began_also_after_a_r
     files.label("old", "new", late=0)
     for one in (reader, restarted):
         await one.look()
-        assert one.take("flights") == {"challenger": (1, 1)}
+        assert summed(one.take("flights")) == {"challenger": (1, 1)}
 
 
 async def test_a_new_config_is_followed_and_one_that_says_the_same_loses_nothing(files: Files,
@@ -185,11 +186,11 @@ async def test_a_new_config_is_followed_and_one_that_says_the_same_loses_nothing
     reader.use_services({"flights": Service(title="renamed", outcomes=files.outcomes)})
     files.label("a")
     await reader.look()
-    assert reader.take("flights") == {"challenger": (1, 0)}
+    assert summed(reader.take("flights")) == {"challenger": (1, 0)}
     reader.use_services({"flights": Service()})
     await reader.look()
-    assert reader.take("flights") == {} and reader.tally("flights") is None
-    assert reader.take("never heard of") == {} and reader.problems("never heard of") == []
+    assert summed(reader.take("flights")) == {} and reader.tally("flights") is None
+    assert summed(reader.take("never heard of")) == {} and reader.problems("never heard of") == []
 
 
 async def test_files_that_are_not_there_yet_are_found_when_they_come(tmp_path: Path) -> None:
@@ -201,7 +202,7 @@ async def test_files_that_are_not_there_yet_are_found_when_they_come(tmp_path: P
     await files.predict("a")
     files.label("a")
     await reader.look()
-    assert reader.take("flights") == {"challenger": (1, 0)}
+    assert summed(reader.take("flights")) == {"challenger": (1, 0)}
 
 
 async def test_a_file_that_cannot_be_read_is_told_once(files: Files) -> None:
@@ -225,7 +226,7 @@ async def test_run_reads_by_itself_and_closes_its_files_when_cancelled(files: Fi
     async with asyncio.timeout(10):
         while not taken:
             await asyncio.sleep(0.02)
-            taken = reader.take("flights")
+            taken = summed(reader.take("flights"))
     assert taken == {"challenger": (1, 0)}
     task.cancel()
     await asyncio.wait([task])
@@ -266,7 +267,7 @@ async def test_over_a_real_gateway_every_prediction_meets_its_label(gateway: Gat
     labels.write_text("".join(json.dumps({"correlation_id": f"flight-{i}", "late": 1}) + "\n"
                               for i in range(30)))
     await reader.look()
-    counts = reader.take("flights")
+    counts = summed(reader.take("flights"))
     assert sum(n for n, _ in counts.values()) == 30
     assert counts["champion"] == (counts["champion"][0], 0)  # 0.9 says late, and all were
     assert counts["challenger"] == (counts["challenger"][0], counts["challenger"][0])

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.monitoring.outcomes import Join, Labelled, Predicted, answers_of, judged, wrong
+from tests.monitoring.strata import summed
 
 
 def join(**settings: Any) -> Join:
@@ -21,16 +22,16 @@ def test_labels_are_counted_by_the_variant_that_predicted_and_each_take_gives_wh
     j.predicted("b", Predicted(0, "challenger", [0.9]))
     j.labelled("a", Labelled(1, 1))
     j.labelled("b", Labelled(1, 0))
-    assert j.take() == {"champion": (1, 0), "challenger": (1, 1)}
-    assert j.take() == {}
+    assert summed(j.take()) == {"champion": (1, 0), "challenger": (1, 1)}
+    assert summed(j.take()) == {}
 
 
 def test_a_label_that_comes_before_its_prediction_waits_for_it() -> None:
     j = join()
     j.labelled("a", Labelled(0, 1))
-    assert j.take() == {}
+    assert summed(j.take()) == {}
     j.predicted("a", Predicted(0, "champion", [0.1]))
-    assert j.take() == {"champion": (1, 1)}
+    assert summed(j.take()) == {"champion": (1, 1)}
 
 
 def test_a_second_label_for_one_prediction_is_a_duplicate_in_either_order() -> None:
@@ -41,7 +42,7 @@ def test_a_second_label_for_one_prediction_is_a_duplicate_in_either_order() -> N
     j.labelled("b", Labelled(2, 0))
     j.labelled("b", Labelled(2, 1))
     j.predicted("b", Predicted(0, "champion", [0.9]))
-    assert j.take() == {"champion": (2, 1)}
+    assert summed(j.take()) == {"champion": (2, 1)}
     assert j.tally.duplicate == 2
 
 
@@ -50,7 +51,7 @@ def test_a_prediction_that_is_read_again_after_its_label_changes_nothing() -> No
     for _ in range(2):
         j.predicted("a", Predicted(0, "champion", [0.9]))
         j.labelled("a", Labelled(1, 1))
-    assert j.take() == {"champion": (1, 0)}
+    assert summed(j.take()) == {"champion": (1, 0)}
 
 
 def test_of_a_retried_request_the_last_answer_counts_and_a_failure_takes_none_away() -> None:
@@ -59,7 +60,7 @@ def test_of_a_retried_request_the_last_answer_counts_and_a_failure_takes_none_aw
     j.predicted("a", Predicted(1, "champion", [0.9]))
     j.predicted("a", Predicted(2, "challenger", None))
     j.labelled("a", Labelled(3, 1))
-    assert j.take() == {"champion": (1, 0)}
+    assert summed(j.take()) == {"champion": (1, 0)}
 
 
 def test_a_label_that_is_later_than_within_is_unmatched_and_not_counted() -> None:
@@ -69,7 +70,7 @@ def test_a_label_that_is_later_than_within_is_unmatched_and_not_counted() -> Non
     j.expire(100.5)
     j.labelled("a", Labelled(100.5, 0))
     j.labelled("b", Labelled(100.5, 0))
-    assert j.take() == {"champion": (1, 1)}
+    assert summed(j.take()) == {"champion": (1, 1)}
     j.expire(300)
     assert (j.tally.unmatched, j.tally.counted) == (1, 1)
     assert not j._predictions and not j._labels
@@ -93,7 +94,7 @@ def test_memory_is_bounded_and_what_is_forgotten_is_the_oldest_and_is_counted() 
     assert j.tally.forgotten == 15 and j.tally.unmatched == 15
     j.labelled("p14", Labelled(30, 1))
     j.labelled("p15", Labelled(30, 1))
-    assert j.take() == {"champion": (1, 0)}
+    assert summed(j.take()) == {"champion": (1, 0)}
 
 
 def test_a_rollout_counts_only_predictions_that_were_made_since_it_began() -> None:
@@ -106,7 +107,7 @@ def test_a_rollout_counts_only_predictions_that_were_made_since_it_began() -> No
     j.begin(15)
     j.labelled("old", Labelled(30, 0))
     j.labelled("new", Labelled(30, 0))
-    assert j.take() == {"challenger": (1, 1)}
+    assert summed(j.take()) == {"challenger": (1, 1)}
     assert j.tally.before == 1
 
 
@@ -116,7 +117,7 @@ def test_a_label_without_an_answer_or_of_another_kind_is_unusable_and_not_wrong(
     j.predicted("word", Predicted(0, "champion", ["UA"]))
     j.labelled("error", Labelled(1, 1))
     j.labelled("word", Labelled(1, 1))
-    assert j.take() == {}
+    assert summed(j.take()) == {}
     assert j.tally.unusable == 2
 
 
@@ -168,7 +169,7 @@ def test_however_they_come_no_id_counts_twice_and_memory_stays_in_its_bounds(
                 j.labelled(f"{id}", Labelled(i, truth))
             else:
                 j.predicted(f"{id}", Predicted(i, "champion", [float(truth)]))
-            counts[place] += sum(n for n, _ in j.take().values())
+            counts[place] += sum(n for n, _ in summed(j.take()).values())
         (labelled if is_label else predicted).add(id)
         assert len(small._predictions) <= waiting and len(small._labels) <= waiting
     assert counts[0] == len(predicted & labelled)

@@ -69,7 +69,7 @@ def test_a_canary_is_weights_each_watched_and_a_bake_before_the_promotion() -> N
         ("weight-1", "rollout.weight", {"weight": 1.0, "lease_s": 30.0}),
         ("watch-1", "rollout.watch", {"requests": 200, "hold": 5.0, "good": False}),
         ("weight-25", "rollout.weight", {"weight": 25.0, "lease_s": 30.0}),
-        ("watch-25", "rollout.watch", {"requests": 9, "hold": 60.0, "good": False}),
+        ("watch-25", "rollout.watch", {"requests": 9, "hold": 60.0, "good": True}),
         ("weight-100", "rollout.weight", {"weight": 99.0, "lease_s": 30.0}),
         ("bake", "rollout.watch", {"requests": 200, "hold": 900.0, "good": True}),
         ("promote", "rollout.promote", {})]

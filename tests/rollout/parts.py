@@ -178,14 +178,14 @@ class Sight:
             raise NotFound(f"{service} has no variant {variant}")
         return {"error_ratio": 0.01, "version": f"{variant} 7"}
 
-    def over(self, service: str, variant: str) -> str | None:
-        return self.beyond
+    def over(self, service: str, variant: str) -> tuple[str, str] | None:
+        return ("p99_ms", self.beyond) if self.beyond is not None else None
 
     def begin(self, service: str, since: float) -> None:
         """Labels count from now on."""
 
-    def take(self, service: str) -> Mapping[str, tuple[int, int]]:
-        return self.labels.pop(0) if self.labels else {}
+    def take(self, service: str) -> list[Mapping[str, tuple[int, int]]]:
+        return [self.labels.pop(0)] if self.labels else []
 
 
 def increment(variant: str, n: float, failed: float = 0, *, slow: float = 0, kind: str = "unavailable",

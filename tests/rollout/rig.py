@@ -95,7 +95,8 @@ class Rig(Kit):
             labelled=lambda service: bool(outside.sight.labels), stop=self.stopper.stop, page=self._page,
             supervisor=lambda: outside.supervisor, supervised=lambda service, variant: (
                 service in outside.config.services and variant in outside.config.services[service].processes),
-            monotonic=lambda: outside.router.monotonic, stale_after_s=lambda: 5.0))
+            monotonic=lambda: outside.router.monotonic, stale_after_s=lambda: 5.0,
+            window_s=lambda: 0.0))
         self.executor.on_driven, self.executor.on_recorded = self.rollouts.adopt, self.rollouts.recorded
         self.executor.on_ended = lambda live: self.executor.live.pop(live.progress.id, None) and None
         self.stopper.on_unrecorded = self.rollouts.safe_now

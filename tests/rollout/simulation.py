@@ -74,10 +74,10 @@ def simulate(world: World, rng: np.random.Generator, ticks: int, *, stop_at_good
         labels = {one.variant: (n := int(rng.binomial(round(one.requests), 0.1)), int(rng.binomial(n, WRONG)))
                   for one in (canary, baseline)}
         seen = intake.tick(SETUP, [canary, baseline], canary="canary", baseline="baseline", stage="weight-5",
-                           weight=weight, edges=EDGES, quality=labels)
+                           weight=weight, edges=EDGES, quality=[labels] if labels else [])
         if seen is None:
             continue
-        if danger.incident(analysis.recent, seen.requests[1], seen.failed[1]):
+        if danger.incident(analysis.recent):
             seen = intake.marked(seen, "incident")
         analysis.fold("rollout.tick", seen.as_data())
         exposed += seen.requests[0]

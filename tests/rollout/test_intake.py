@@ -94,9 +94,9 @@ def test_targets_with_other_buckets_are_counted_each_by_their_own():
 
 def test_labels_count_where_they_came():
     found = tick(increment(CHALLENGER, 1), increment(CHAMPION, 1),
-                 quality={CHALLENGER: (5, 2), CHAMPION: (50, 10), "other": (9, 9)})
-    assert found.counts["quality"] == (5, 2, 50, 10)
-    assert "quality" not in tick(increment(CHALLENGER, 1), quality={"other": (9, 9)}).counts
+                 quality=[{CHALLENGER: (5, 2), CHAMPION: (50, 10), "other": (9, 9)}, {CHAMPION: (3, 0)}])
+    assert found.strata["quality"] == [(5, 2, 50, 10), (0, 0, 3, 0)]
+    assert "quality" not in tick(increment(CHALLENGER, 1), quality=[{"other": (9, 9)}]).strata
 
 
 def test_a_metric_without_an_edge_or_without_requests_is_not_counted():

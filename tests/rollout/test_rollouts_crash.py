@@ -154,7 +154,8 @@ async def test_an_engine_that_is_away_longer_than_the_lease_raises_nothing_when_
             assert row.state == "rolled_back" and outside.router.weights == SAFE
             assert set(outside.router.shares[len(before):]) <= {0.0}
             [page] = (await second.told()).items()
-            assert page[1] == 1 and ("its lease ran out" in page[0] or "as this rollout left it" in page[0])
+            assert page[1] == 1 and ("its lease was not renewed" in page[0]
+                                     or "as this rollout left it" in page[0])
         else:
             assert row.state == "done"
     finally:

@@ -151,7 +151,7 @@ async def test_a_lease_that_ran_out_under_the_engine_ends_the_rollout(tmp_path: 
         r.outside.router.monotonic += 60
         await r.feed(live, [], lambda: live.progress.going_back)
         await r.over(live)
-        assert "its lease ran out while no engine renewed it" in live.progress.reason
+        assert "its lease was not renewed in time" in live.progress.reason
         assert r.outside.router.weights == SAFE and len(r.outside.pages) == 1
 
 
@@ -281,10 +281,10 @@ async def test_a_service_that_was_never_heard_says_so(tmp_path: Path) -> None:
     async with rig(tmp_path) as r:
         r.outside.sight.age = None
         live = await r.roll()
-        await r.feed(live, [], r.watching(live, "watch-10"))
-        for _ in range(3):
+        for _ in range(10):
             await r.beat(live)
         assert (await halts(r, live))[-1] == ("stale", "nothing was measured yet; it goes on when data comes")
+        assert live.progress.steps["weight-10"].state == "intent" and r.outside.router.shares == []
 
 
 async def test_numbers_that_are_none_halt_and_go_on(tmp_path: Path) -> None:
@@ -331,10 +331,9 @@ async def test_a_service_not_measured_yet_is_watched_once_it_is(tmp_path: Path) 
     async with rig(tmp_path) as r:
         r.outside.sight.unseen.add(CHAMPION)
         live = await r.roll()
-        await r.feed(live, QUIET, r.watching(live, "watch-10"))
-        for _ in range(5):
+        for _ in range(10):
             await r.beat(live, QUIET)
-        assert live.progress.steps["watch-10"].state == "intent" and not live.progress.going_back
+        assert live.progress.steps["weight-10"].state == "intent" and r.outside.router.shares == []
         assert "is not measured" in (await halts(r, live))[-1][1]
         r.outside.sight.unseen.clear()
         await r.feed(live, GOOD)

@@ -38,9 +38,9 @@ def now(analysis: Analysis, *, stage: str = "weight-10", stale: float | None = N
 @pytest.mark.parametrize("found, kind, text, halts", [
     (now(folded(tick((50, 0))), requests=50), "done", None, False),
     (now(folded(tick((49, 0))), requests=50), "watching", "49 of 50 requests at this weight", False),
-    (now(folded(tick(span=5.0)), hold_s=60), "watching", "5 s of 1 min at it", False),
+    (now(folded(tick(span=5.0)), hold_s=60), "watching", "5 s of 1 min watched", False),
     (now(folded(tick((10, 0), span=1.0)), requests=1000, hold_s=2),
-     "watching", "10 of 1,000 requests at this weight; 1 s of 2 s at it", False),
+     "watching", "10 of 1,000 requests at this weight; 1 s of 2 s watched", False),
     (now(folded(tick((1, 0), span=30.0)), requests=100),
      "traffic", "too little traffic: 1 of 100 requests at this weight", True),
     (now(folded(*[tick((0, 0))] * 30), requests=100),
@@ -79,13 +79,13 @@ def test_evidence_of_an_earlier_stage_counts_for_nothing():
 
 def test_good_is_waited_for_with_what_is_there_of_it():
     counts = {"errors": (100, 0, 900, 0), "latency p95": (100, 0, 900, 0)}
-    some = folded(tick((100, 0), (900, 0), counts=counts))
+    some = folded(*[tick((100, 0), (900, 0), counts=counts)] * 6)
     found = now(some, good=True)
     ln_good = some.verdict.ln_good
     least = min(ln_good, key=lambda name: ln_good[name])
     assert found.text == f"evidence of {ln_good[least]:.1f} of 4.6 that it is no worse ({least})"
-    assert found.wait_s == pytest.approx((some.verdict.threshold - ln_good[least]) / ln_good[least])
-    assert now(folded(*[tick((1000, 0), (1000, 0), counts=GOOD)] * 3), good=True).kind == "done"
+    assert found.wait_s == pytest.approx((some.verdict.threshold - ln_good[least]) / (ln_good[least] / 6))
+    assert now(folded(*[tick((1000, 0), (1000, 0), counts=GOOD)] * 8), good=True).kind == "done"
 
 
 def test_before_it_began_it_waits_for_evidence():
@@ -97,7 +97,7 @@ def test_the_verdict_says_what_brought_it_there():
     assert verdict_sentence(folded(tick())) == "undecided; nothing speaks against it"
     assert "not concurrent: compared with what was recorded before, without a guarantee" in verdict_sentence(
         folded(tick(mark="recorded")))
-    good = folded(*[tick((1000, 0), (1000, 0), counts=GOOD)] * 3)
+    good = folded(*[tick((1000, 0), (1000, 0), counts=GOOD)] * 8)
     assert verdict_sentence(good) == "no worse than the old version, at α = 0.01"
     counts = {"errors": (500, 50, 4500, 45), "errors: out_of_memory": (500, 40, 4500, 40)}
     bad = verdict_sentence(folded(tick((500, 50), (4500, 45), counts=counts)))
@@ -110,7 +110,7 @@ def test_how_many_more_failures_would_roll_it_back_is_told_and_true():
     name = closest_metric(found)
     more = failures_left(found, "errors")
     assert name == "errors" and more is not None
-    assert f"about {more:,} more errors would roll it back" in verdict_sentence(found)
+    assert f"about {more:,} more errors, and none at the old version, would roll" in verdict_sentence(found)
     alpha = next(metric.alpha for metric in found.setup.metrics if metric.name == "errors")
     for _ in range(more):
         assert found.verdict.ln_e["errors"] < line(alpha)
