@@ -191,6 +191,7 @@ async def perform(app: OpsdeckApp, ask: Ask, choice: Choice, text: str) -> None:
         verb = choice.verb
         view = await app.source.act(ask.run, verb, body(ask, choice, text))
     except EngineUnreachable as error:
+        slow.cancel()
         if choice.verb == "abort":
             await _abort_later(app, ask, choice)
         else:
@@ -202,7 +203,7 @@ async def perform(app: OpsdeckApp, ask: Ask, choice: Choice, text: str) -> None:
     finally:
         slow.cancel()
     if verb in ("promote", "promote-full") and ask.rolling is not None:
-        app.state.skipped = (ask.run, ask.rolling.step)
+        app.state.skipped = (ask.run, ask.rolling.step if verb == "promote" else None)
     app.take_run(view)
     step = f", step {ask.step}" if ask.step else ""
     app.say(f"{DONE.get(verb, verb)}: run {ask.run}{step}.", "text", passing=True)
@@ -230,7 +231,7 @@ async def _abort_later(app: OpsdeckApp, ask: Ask, choice: Choice) -> None:
             return
     except OpsdeckError as error:
         app.owe(ask.run, None)
-        app.say(f"Not aborted: {sentence(error, app.state.user)}", "bad")
+        app.say(f"Not aborted. {sentence(error, app.state.user)}", "bad")
         return
     app.owe(ask.run, None)
     app.say(f"Not aborted: no engine answered for {SENDS_FOR_S:.0f} s. x, then y tries again.{by_itself}",

@@ -188,7 +188,9 @@ def next_action(rollout: wire.Rollout | None, state: State, old: str | None = No
             return f"Paused{by}. {wanted} x aborts.", "text"
         return guard(f"Paused{by}. p resumes it, x aborts.", "resume", state)
     if rollout.state == "running" and state.skips(rollout):
-        return f"The watching of {rollout.step} is skipped; it goes on at the engine's next look.", "text"
+        what = "All further watching" if (rollout.run, None) == state.skipped else \
+            f"The watching of {rollout.step}"
+        return f"{what} is skipped; it goes on at the engine's next look.", "text"
     if rollout.paused_by == "engine":
         return ("The engine holds it, for the evidence is missing. It goes on by itself once that is there; "
                 "x aborts."), "warn"

@@ -24,7 +24,7 @@ class State:
         self.read_only = read_only
         self.write = write and not read_only
         self.too_small = False
-        self.skipped: tuple[str, str | None] | None = None  # run and step whose watching was skipped here
+        self.skipped: tuple[str, str | None] | None = None  # the run, and the step or all of them
         self.ended: dict[str, wire.Rollout] = {}  # the last of each service, as far as it was read
 
     @property
@@ -83,7 +83,7 @@ class State:
 
     def skips(self, rollout: wire.Rollout) -> bool:
         """Whether the watching a rollout is at was skipped from here, and the engine is yet to follow."""
-        return self.skipped is not None and self.skipped == (rollout.run, rollout.step)
+        return self.skipped in ((rollout.run, rollout.step), (rollout.run, None))
 
     def may_answer(self, rollout: wire.Rollout) -> bool:
         """Whether this person's answer counts at a rollout's gate, as far as is known."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
 from textual.pilot import Pilot
 
 from console import rollout_text, safety
+from console.acting import SLOW_S
 from console.app import OpsdeckApp
 from console.fake import FakeSource
 from console.fake_world import World
@@ -186,6 +188,9 @@ async def test_an_abort_without_an_engine_says_that_it_is_not_done_and_is_sent_o
         await press(app, "y")
         await until(pilot, lambda: f"{WAITS} {BY_ITSELF}" in picture(app), "that it is not done")
         await press(app, "j", "k")
+        asked = asyncio.get_running_loop().time()
+        await until(pilot, lambda: asyncio.get_running_loop().time() > asked + SLOW_S, "a slow answer's time")
+        assert "has not answered yet" not in picture(app), "that is said of a slow engine alone"
         assert source.acts == [] and WAITS in picture(app), "no key puts it away"
         source.back()
         await until(pilot, lambda: bool(source.acts), "it is sent")

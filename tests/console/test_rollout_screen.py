@@ -500,6 +500,17 @@ async def test_what_was_just_promoted_is_not_said_to_be_held() -> None:
         assert "The engine holds it" in picture(app), "the next watching may be held again"
 
 
+async def test_after_promoting_in_full_no_later_step_is_said_to_be_held() -> None:
+    async with opened(at("169"), (80, 24)) as (app, pilot):
+        await do(app, pilot, "F", *typed("recommend"), "enter")
+        one = source_of(app).world.rollouts["169"]
+        one.step, one.paused_by = "watch-50", "engine"
+        app.view._read()  # type: ignore[union-attr]
+        await steady(pilot, app)
+        assert "The engine holds it" not in picture(app)
+        assert "All further watching is skipped; it goes on at the engine's next look." in picture(app)
+
+
 async def test_promoting_keeps_in_mind_which_watching_was_skipped() -> None:
     async with opened(at("169"), (80, 24)) as (app, pilot):
         await do(app, pilot, "P", "y")
