@@ -202,6 +202,8 @@ async def perform(app: OpsdeckApp, ask: Ask, choice: Choice, text: str) -> None:
         return
     finally:
         slow.cancel()
+    if verb == "abort":
+        app.state.aborted.add(ask.run)
     if verb in ("promote", "promote-full") and ask.rolling is not None:
         app.state.skipped = (ask.run, ask.rolling.step if verb == "promote" else None)
     app.take_run(view)
@@ -226,6 +228,7 @@ async def _abort_later(app: OpsdeckApp, ask: Ask, choice: Choice) -> None:
             except EngineUnreachable:
                 continue
             app.owe(ask.run, None)
+            app.state.aborted.add(ask.run)
             app.take_run(view)
             app.say(f"{DONE['abort']}: run {ask.run}.", "text", passing=True)
             return

@@ -21,7 +21,7 @@ def _reached(rollout: wire.Rollout, plan: list[wire.RolloutStep]) -> int:
 def path(rollout: wire.Rollout, glyphs: Glyphs, width: int, *, back: bool = False,
          fresh: bool = True) -> Line:
     """The weights of the plan, each with its mark; the live one says so, and what waits for a person.
-    Of what is not `fresh` nothing is said to be live.
+    Of what is not `fresh`, or not watched, nothing is said to be live.
 
     The last step sets the last weight for good: that is the promotion.
     """

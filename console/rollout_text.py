@@ -24,9 +24,11 @@ PLOT = 9          # lines from which a plot of the nearest metrics is worth its 
 
 
 def going_back(rollout: wire.Rollout, state: State) -> bool:
-    """Whether it is on its way back: the verdict says so, or the fleet does, as after an abort."""
+    """Whether it is on its way back: the verdict says so, or the fleet does, or it was aborted from here."""
     if rollout.ended is not None:
         return False
+    if rollout.run in state.aborted:
+        return True
     row = next((s.rollout for s in state.services if (s.rollout or {}).get("run") == rollout.run), None)
     return rollout.verdict == "bad" or (row or {}).get("state") == "rolling_back"
 
@@ -63,7 +65,7 @@ def status(rollout: wire.Rollout, glyphs: Glyphs, now: float, width: int, *, fre
     mark, word, role = state_of(rollout, glyphs, back=back)
     at = number(rollout)
     step = f", step {at} of {len(rollout.steps)}" if at and rollout.ended is None else ""
-    got = "gets" if fresh or rollout.ended is not None else "got"
+    got = "gets" if (fresh and rollout.watching) or rollout.ended is not None else "got"
     live = f"canary {got} {share(rollout.weight)}" if rollout.weight is not None else _left(rollout)
     if not fresh and rollout.ended is None:
         word = f"was {word}" if word != "waits" else "waited"
@@ -179,7 +181,7 @@ def next_action(rollout: wire.Rollout | None, state: State, old: str | None = No
         return f"It is rolling back to {weights(rollout.safe)}. Nothing to do but to watch it.", "bad"
     if not rollout.watching:
         return (f"Nobody watches it: nothing is approved or promoted until it is watched again. "
-                f"{_by_itself(rollout, state.now)}; x aborts now."), "warn"
+                f"{_by_itself(rollout, state)}; x aborts now."), "warn"
     if rollout.gate is not None:
         return _gate(rollout, rollout.gate, state)
     if rollout.state == "paused":
@@ -200,12 +202,13 @@ def next_action(rollout: wire.Rollout | None, state: State, old: str | None = No
     return f"Nothing to do now; it goes on by itself.{after}", "text"
 
 
-def _by_itself(rollout: wire.Rollout, now: float) -> str:
+def _by_itself(rollout: wire.Rollout, state: State) -> str:
     """What the router does without anybody, as far as that is known."""
-    left = lease_left(rollout, now)
+    left, service = lease_left(rollout, state.now), state.service(rollout.service)
+    silent = service is not None and all(v.stale for v in service.variants)
     when = " after its lease" if left is None else f" in {format.age(left)}" if left > 0 else \
         ": its lease has ended"
-    if rollout.weight is None:
+    if rollout.weight is None or silent:
         return f"The router does not answer either; where it runs, it goes back by itself{when}"
     return f"The router goes back by itself{when}"
 
@@ -270,7 +273,7 @@ def screen(rollout: wire.Rollout, state: State, glyphs: Glyphs, width: int, heig
     fresh = not state.stale and old is None
     back = going_back(rollout, state)
     top = [status(rollout, glyphs, now, width, fresh=fresh, back=back, away=state.away),
-           path(rollout, glyphs, width, back=back, fresh=fresh),
+           path(rollout, glyphs, width, back=back, fresh=fresh and rollout.watching),
            step_line(rollout, now, width)]
     middle = [evidence.not_worse(rollout, glyphs, width), evidence.budget(rollout, glyphs, width)]
     told = facts(rollout, glyphs, now, width, 3)

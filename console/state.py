@@ -25,6 +25,7 @@ class State:
         self.write = write and not read_only
         self.too_small = False
         self.skipped: tuple[str, str | None] | None = None  # the run, and the step or all of them
+        self.aborted: set[str] = set()  # the runs whose abort the engine has taken from here
         self.ended: dict[str, wire.Rollout] = {}  # the last of each service, as far as it was read
 
     @property

@@ -120,6 +120,25 @@ def test_a_router_that_does_not_answer_is_not_promised_to_go_back() -> None:
     assert "The router does not answer either; where it runs, it goes back by itself in 12 s" in action
 
 
+def test_where_nothing_is_measured_the_last_weight_is_not_shown_as_live() -> None:
+    now = state()
+    shown = " ".join("".join(t for t, _ in row) for row in rollout_text.screen(
+        made("169", watching=False, lease_s=12.0), now, UNICODE, 80, 22))
+    assert "canary got 5 %" in shown and "5 % when last heard" in shown and "% live" not in shown
+    assert now.snapshot is not None and "The router goes back by itself in 12 s" in shown
+    for variant in next(s for s in now.services if s.name == "recommend").variants:
+        variant.stale = True
+    assert "The router does not answer either" in rollout_text.next_action(
+        made("169", watching=False, lease_s=12.0), now)[0]
+
+
+def test_what_was_aborted_from_here_goes_back_before_the_engine_shows_it() -> None:
+    now = state()
+    now.aborted.add("169")
+    assert "It is rolling back" in rollout_text.next_action(made("169"), now)[0]
+    assert not rollout_text.going_back(made("169", state="rolled_back", ended=1.0), now)
+
+
 def test_what_a_service_without_data_serves_is_not_shown_as_fact() -> None:
     service = next(s for s in World().snapshot().services if s.name == "flights")
     for variant in service.variants:
