@@ -133,9 +133,10 @@ class RolloutViews:
 
     def _weight(self, service: str, to: str) -> float | None:
         try:
-            weight = self._collector.read(service, to).get("weight")
+            said = self._collector.read(service, to)
         except OpsdeckError:
             return None
+        weight = None if said.get("stale") else said.get("weight")
         return None if weight is None else float(weight)
 
 

@@ -155,8 +155,8 @@ class Judging(Model):
 
 
 class Budget(Model):
-    """Hard limits on what the new version may cost before it is shown not to be worse: requests that
-    failed at it, and requests that it got."""
+    """Hard limits on what the new version may cost: requests that failed at it beyond one and a half times
+    the old version's share, and requests that it got before it was shown to be no worse."""
 
     bad: int | None = Field(default=200, ge=1)
     exposed: int | None = Field(default=20_000, ge=1)

@@ -28,6 +28,7 @@ RECENT_S = 60.0
 SILENT_S = 10.0
 LATE_S = 5.0  # how long after a weight was set its failures may still be to come
 BURST = 3.0
+BORNE = 1.5  # times the baseline's share of failures that are not held against a budget
 POINTS = 120
 MISSED = 10.0  # a baseline that lives has none of so many by chance once in 20,000 times
 Mark = Literal["", "incident", "recorded"]
@@ -122,7 +123,9 @@ class Analysis:
         self.watched_s = 0.0
         self.silent_s = 0.0  # since the last request of either version
         self.exposed = 0
-        self.bad = 0
+        self.shown_good = False  # whether it was ever shown to be no worse
+        self._excess = 0.0
+        self._base = (0, 0)  # requests and failures of the baseline so far
         self.concurrent = True
         self.promoted: dict[str, str] = {}  # step → who skipped its watching
         self.full: str | None = None  # who skipped all that was left
@@ -174,9 +177,10 @@ class Analysis:
         self.stage_s += tick.span_s
         self.watched_s += tick.span_s
         self.stage_requests += tick.requests[0]
-        if tick.weight > 0 and (self.verdict is None or self.verdict.verdict != "good"):
-            self.exposed += tick.requests[0]  # nobody is exposed to what is mirrored
-            self.bad += tick.failed[0]
+        if tick.weight > 0:  # nobody is exposed to what is mirrored
+            self.exposed += 0 if self.shown_good else tick.requests[0]
+            self._excess += tick.failed[0] - BORNE * self._usual_share() * tick.requests[0]
+            self._base = (self._base[0] + tick.requests[1], self._base[1] + tick.failed[1])
         self.concurrent = tick.mark != "recorded"
         self._judge_tick(tick)
 
@@ -200,6 +204,7 @@ class Analysis:
             total = self.totals[name]
             total.canary = (total.canary[0] + sum(here.values()), 0)
             total.baseline = (total.baseline[0] + sum(there.values()), 0)
+        self.shown_good = self.shown_good or self.verdict.verdict == "good"
         self._point(self.verdict)
 
     def _capped(self, name: str, n: int, y: int) -> int:
@@ -243,6 +248,18 @@ class Analysis:
         self._recent_s += tick.span_s
         while len(self.recent) > 1 and self._recent_s - self.recent[0].span_s >= RECENT_S:
             self._recent_s -= self.recent.popleft().span_s
+
+    @property
+    def bad(self) -> int:
+        """Requests that failed at the canary beyond `BORNE` times the baseline's share: about so many the
+        rollout has cost."""
+        return max(0, round(self._excess))
+
+    def _usual_share(self) -> float:
+        """The baseline's share of failures, over all so far or over the last minute, whichever is more: few
+        requests of it tell little, and an incident of both is not the canary's doing."""
+        lately = (sum(tick.requests[1] for tick in self.recent), sum(tick.failed[1] for tick in self.recent))
+        return max((y / n for n, y in (self._base, lately) if n), default=0.0)
 
     def rate(self) -> float | None:
         """Requests a second of the canary over the last minute of this stage, None before any."""

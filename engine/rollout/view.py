@@ -138,7 +138,8 @@ def _undo(run: RunProgress) -> str | None:
         return f"rollout undo: {found.champion} gets all the traffic again"
     if run.finished:
         return None
-    return f"abort: back to {percents(found.safe)}"
+    safe = dict(sorted(found.safe.items(), key=lambda one: (-one[1], one[0])))
+    return f"abort: back to {percents(safe)}"
 
 
 def _finite(value: float) -> float:

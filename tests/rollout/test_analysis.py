@@ -107,14 +107,24 @@ def test_a_budget_is_no_longer_spent_once_it_was_shown_to_be_good():
     assert (found.exposed, found.bad) == (exposed, 0) and exposed < 10_000
 
 
-def test_a_version_that_is_worse_after_it_was_shown_to_be_good_is_good_no_longer_and_spends_again():
+def test_a_version_that_is_worse_after_it_was_shown_to_be_good_is_good_no_longer_and_costs_again():
     counts = {"errors": (1000, 0, 1000, 0), "latency p95": (1000, 0, 1000, 0)}
     found = folded(*[tick((1000, 0), (1000, 0), counts=counts)] * 10)
     assert found.verdict.verdict == "good"
     slow = {"errors": (1000, 0, 10, 0), "latency p95": (1000, 840, 10, 0)}
     for _ in range(3):
-        found.fold("rollout.tick", tick((1000, 0), (10, 0), counts=slow).as_data())
-    assert found.verdict.verdict != "good" and found.exposed >= 7000
+        found.fold("rollout.tick", tick((1000, 70), (10, 0), counts=slow).as_data())
+    assert found.verdict.verdict != "good" and found.bad == 210
+
+
+def test_a_budget_is_for_what_fails_beyond_half_as_much_again_as_the_old_version_has_failing():
+    """Else a good version with the usual failures would use it up in time, and an incident of both at once."""
+    usual = folded(*[tick((1000, 10), (1000, 10))] * 600)
+    assert usual.bad <= 10
+    together = folded(*[tick((1000, 10), (1000, 10))] * 60, *[tick((1000, 50), (1000, 50))] * 60)
+    assert together.bad <= 60
+    twice = folded(*[tick((1000, 20), (1000, 10))] * 60)
+    assert twice.bad == pytest.approx(300, abs=20)
 
 
 def test_right_after_a_weight_was_set_nothing_speaks_for_the_new_version():
