@@ -68,8 +68,8 @@ async def test_it_is_found_behind_pages_of_other_events(tmp_path: Path) -> None:
 
 def test_the_handover_says_who_opened_what_and_why_a_rollout_ended() -> None:
     review = wire.Review("41", "start-rollout", "flights", "weight-25", "ann", 3600.0, "nobody answers")
-    ended = wire.RunSummary("41", "start-rollout", "Roll out", "rolled_back", "ann", 3000.0, 4000.0, "flights",
-                            3, 9, reason="the new version is worse: errors")
+    ended = wire.RunSummary("41", "start-rollout", "Roll out", "rolled_back", "ann", 3000.0, 4000.0,
+                            "flights", 3, 9, reason="the new version is worse: errors")
     text = "\n".join(handover.lines(Handover(7200.0, [], [], [], [ended], [], [review]), colour=False))
     assert ("! run 41 start-rollout of flights, step weight-25: opened by ann at 01:00:00Z: nobody answers; "
             "see `opsdeck timeline 41`") in text

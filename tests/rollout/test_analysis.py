@@ -117,8 +117,8 @@ def test_a_version_that_is_worse_after_it_was_shown_to_be_good_is_good_no_longer
     assert found.verdict.verdict != "good" and found.bad == 210
 
 
-def test_a_budget_is_for_what_fails_beyond_half_as_much_again_as_the_old_version_has_failing():
-    """Else a good version with the usual failures would use it up in time, and an incident of both at once."""
+def test_a_budget_is_for_what_fails_beyond_half_as_much_again_as_the_old_version():
+    """Else the usual failures of a good version would use it up in time, and an incident at once."""
     usual = folded(*[tick((1000, 10), (1000, 10))] * 600)
     assert usual.bad <= 10
     together = folded(*[tick((1000, 10), (1000, 10))] * 60, *[tick((1000, 50), (1000, 50))] * 60)
