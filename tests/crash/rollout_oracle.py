@@ -114,7 +114,7 @@ def judged(home: Path, *, seed: int, kills: int, resets: list[float], late: list
         seed=seed, kills=kills, runs=len(runs), done=sum(run.state == "done" for run in runs),
         rolled_back=sum(run.state == "rolled_back" for run in runs),
         aborted=sum(run.by == "tests" for run in runs),
-        leases_out=sum("lease ran out" in run.reason for run in runs),
+        leases_out=sum("its lease was not renewed" in run.reason for run in runs),
         pages=sum(pages.values()), again=len(arrived) - sum(pages.values()), samples=len(seen),
         raised=[line for run, until in _windows(runs) for line in _raised(run, until, seen)],
         beyond=_beyond(runs, seen, resets),

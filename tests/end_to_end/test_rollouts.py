@@ -152,7 +152,7 @@ def test_without_its_engine_the_champion_has_all_traffic_within_the_lease(rollin
         assert back.at - killed <= LEASE_S + 0.5
         rolling.start_engine()
         view = rolling.ended(run)
-        assert view["state"] == "rolled_back" and "its lease ran out" in view["reason"]
+        assert view["state"] == "rolled_back" and "its lease was not renewed in time" in view["reason"]
         assert witness.most("challenger", back.asked) == 0.0
         holds(rolling, run)
 
