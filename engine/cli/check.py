@@ -54,10 +54,11 @@ def as_json(found: Checked) -> str:
 
 def summary(found: Checked) -> str:
     """The closing line: "9 procedures checked: 2 errors, 1 warning"."""
-    counts = [_count(found.errors, "error"), _count(found.warnings, "warning")]
+    counts = [count(found.errors, "error"), count(found.warnings, "warning")]
     said = ", ".join(count for count in counts if not count.startswith("0 ")) or "no problems"
-    return f"{_count(found.files, 'procedure')} checked: {said}"
+    return f"{count(found.files, 'procedure')} checked: {said}"
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """"1 error", "2 errors"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

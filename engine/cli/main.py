@@ -40,6 +40,9 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         ("rollout", "engine.cli.rollout", "roll a new version out, step by step, and look after it"),
         ("judge", "engine.cli.judge", "judge a canary's counts, or recompute a rollout's verdicts"),
     )),
+    ("Train", (
+        ("reproduce", "engine.cli.reproduce", "find what keeps a training run from being repeated"),
+    )),
     ("Set up", (
         ("engine", "engine.cli.engine_", "start, stop and look at the engine"),
         ("config", "engine.cli.config", "an example, a check, and the values that hold"),
