@@ -9,7 +9,7 @@ import pytest
 from engine.errors import ActionFailed
 from engine.procedures.executor import Live
 from tests.rollout.parts import CHALLENGER, CHAMPION
-from tests.rollout.rig import GOOD, SHORT, Rig, rig
+from tests.rollout.rig import GOOD, QUIET, SHORT, Rig, rig
 
 BACK = """
 steps: [{warm-up: true}, {promote: true}]
@@ -38,7 +38,7 @@ async def ended(r: Rig, live: Live) -> None:
 async def test_a_version_that_was_replaced_while_it_was_watched_gets_no_more(tmp_path: Path) -> None:
     async with rig(tmp_path) as r:
         live = await r.roll()
-        await r.feed(live, GOOD, r.watching(live, "watch-10"))
+        await r.feed(live, QUIET, r.watching(live, "watch-10"))
         now_another(r, CHALLENGER, "challenger 8")
         await ended(r, live)
         assert live.progress.state == "rolled_back"
@@ -60,7 +60,7 @@ async def test_it_is_not_promoted_either(tmp_path: Path) -> None:
 async def test_a_version_that_nobody_tells_any_more_ends_nothing(tmp_path: Path) -> None:
     async with rig(tmp_path) as r:
         live = await r.roll()
-        await r.feed(live, GOOD, r.watching(live, "watch-10"))
+        await r.feed(live, QUIET, r.watching(live, "watch-10"))
         now_another(r, CHALLENGER, None)
         await r.feed(live, GOOD)
         assert live.progress.state == "done"
