@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from engine.errors import JournalError, OpsdeckError
+from engine.errors import FenceLost, JournalError, OpsdeckError
 from engine.journal.events import SYSTEM, NewEvent
 from engine.monitoring.windows import Increment
 from engine.procedures.executor import Live
@@ -286,6 +286,8 @@ class Watch:
             self.live.pending += batch + self._voids()
             try:
                 await self._means.executor.advance(self.live, [])
+            except FenceLost as error:
+                self._means.executor.lost(str(error))
             except JournalError as error:
                 log.warning("run %s: evidence waits for the journal: %s", self.live.progress.id, error)
 
