@@ -198,10 +198,16 @@ class ScriptedVariant:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self._open: list[socket.socket] = []
         self.port = int(self._listener.getsockname()[1])
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def close(self) -> None:
-        self._listener.close()
+        # Closing alone leaves the thread in accept(2) with the number of a descriptor that is soon another's:
+        # a signal restarts the call, and it takes the connections of whichever server has the number now.
+        if self._listener.fileno() >= 0:
+            self._listener.shutdown(socket.SHUT_RDWR)
+            self._accepting.join(10)
+            self._listener.close()
         for connection in self._open:
             connection.close()
 
