@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from engine.config_pipelines import Pipelines
 from engine.config_routers import Router
 from engine.fields import Approvals, Duration, Model, Typed
 
@@ -160,6 +161,7 @@ class Config(Model):
     policy: Policy = Policy()
     services: dict[str, Service] = {}
     alerts: Alerts = Alerts()
+    pipelines: Pipelines = Pipelines()
     drift: Reserved = Reserved()
     triggers: Reserved = Reserved()
     audiences: Reserved = Reserved()

@@ -24,7 +24,8 @@ def doubts(config: Config, located: Located, *, actions: Collection[str], proced
     """Every doubt as a warning with its line. `actions` are all that a rule may name (with "shell" and
     "manual"), `procedures` the ids of the library. Paths in `config` are absolute."""
     found = [*_policy(config, located, actions), *_runbooks(config, located, procedures),
-             *_people(config, located), *_library(config, located), *_routers(config, located)]
+             *_people(config, located), *_library(config, located), *_routers(config, located),
+             *_projects(config, located)]
     return sorted(found, key=lambda problem: (problem.line, problem.column))
 
 
@@ -69,6 +70,14 @@ def _library(config: Config, located: Located) -> Iterator[Problem]:
     for at, place in enumerate(config.engine.library):
         if not Path(place).is_dir():
             yield _warning(located, ("engine", "library", at), f"there is no directory {place}")
+
+
+def _projects(config: Config, located: Located) -> Iterator[Problem]:
+    for name, folder in config.pipelines.projects.items():
+        if not (folder / "opsdeck.pipeline.yaml").is_file():
+            yield _warning(located, ("pipelines", "projects", name),
+                           f"there is no {folder / 'opsdeck.pipeline.yaml'}",
+                           "`opsdeck pipeline init` writes one to begin with")
 
 
 def _routers(config: Config, located: Located) -> Iterator[Problem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import fnmatch
 import json
 import os
 import stat
@@ -107,6 +108,7 @@ def _beyond_the_types(config: Config, located: Located) -> Iterator[Problem]:
                                    for level, url in config.alerts.webhooks.items()])
     if config.alerts.approvals is not None:
         yield from _not_http(located, [(("alerts", "approvals", "url"), config.alerts.approvals.url)])
+    yield from _pipelines(config, located)
     for key in ("scrape_interval", "window", "stale_after"):
         if getattr(config.engine, key) <= 0:
             yield located.problem(("engine", key), f"`{key}` must be more than zero")
@@ -127,6 +129,21 @@ def _routers(service: Service, located: Located, base: Where) -> Iterator[Proble
                               f"{SOCKET_LIMIT} bytes")
     if isinstance(router, Aws) and router.endpoint_url is not None:
         yield from _not_http(located, [((*base, "router", "endpoint_url"), router.endpoint_url)])
+
+
+def _pipelines(config: Config, located: Located) -> Iterator[Problem]:
+    folders: dict[Path, str] = {}
+    for name, folder in config.pipelines.projects.items():
+        if (other := folders.setdefault(folder, name)) != name:
+            yield located.problem(("pipelines", "projects", name), f"`{name}` and `{other}` are the same "
+                                  "folder, so that its model would be built twice")
+    ingest = config.pipelines.ingest
+    for name, sender in ({} if ingest is None else ingest.senders).items():
+        for at, wanted in enumerate(sender.projects):
+            if not fnmatch.filter(config.pipelines.projects, wanted):
+                yield located.problem(("pipelines", "ingest", "senders", name, "projects", at),
+                                      f"there is no project `{wanted}` for `{name}` to ask for",
+                                      did_you_mean(wanted, config.pipelines.projects))
 
 
 def _not_http(located: Located, addresses: Iterable[tuple[Where, str | None]]) -> Iterator[Problem]:
@@ -154,7 +171,9 @@ def _absolute(config: Config, base: Path) -> Config:
                 for key, process in service.processes.items()}})
         for name, service in config.services.items()}
     engine = config.engine.model_copy(update={"library": library})
-    return config.model_copy(update={"engine": engine, "services": services})
+    pipelines = config.pipelines.model_copy(update={"projects": {
+        name: base / folder.expanduser() for name, folder in config.pipelines.projects.items()}})
+    return config.model_copy(update={"engine": engine, "services": services, "pipelines": pipelines})
 
 
 def _absolute_router(router: Router, base: Path) -> Router:

@@ -14,6 +14,8 @@ import msgspec
 
 GENESIS = "0" * 64
 ENGINE = "engine"  # the chain for events that belong to no run: engine starts, alerts, seals
+TRIGGERS = "triggers"  # the chain of what begins pipelines
+LASTING = (ENGINE, TRIGGERS)  # chains that never end: old events are archived from their beginning
 
 
 class Actor(msgspec.Struct, frozen=True):

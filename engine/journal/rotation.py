@@ -11,7 +11,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from engine.journal import archive, reading
-from engine.journal.events import ENGINE, SYSTEM, NewEvent
+from engine.journal.events import ENGINE, LASTING, SYSTEM, NewEvent
 from engine.journal.rows import ARCHIVED, COLUMNS, Row, row_fault
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ def _chosen(db: sqlite3.Connection, before: float) -> list[Row]:
     finished = db.execute(
         f"SELECT id FROM runs WHERE state IN ({','.join('?' * len(FINISHED))}) AND ended < ? "
         "AND EXISTS (SELECT 1 FROM events WHERE run = id) ORDER BY ended", (*FINISHED, before))
-    for run in [*(id for (id,) in finished.fetchall()), ENGINE]:
+    for run in [*(id for (id,) in finished.fetchall()), *LASTING]:
         rows = _sound(db, run)
-        if run == ENGINE:
+        if run in LASTING:
             rows = _old_prefix(rows, before, covered)
         if not rows or rows[-1].seq > covered:
             continue
@@ -82,7 +82,7 @@ def _sound(db: sqlite3.Connection, run: str) -> list[Row]:
     """A chain's rows if all of them hold without a segment between; otherwise none."""
     rows = [Row._make(r) for r in db.execute(
         f"SELECT {COLUMNS} FROM events WHERE run = ? ORDER BY n LIMIT ?",
-        (run, MOST_EVENTS if run == ENGINE else -1)).fetchall()]
+        (run, MOST_EVENTS if run in LASTING else -1)).fetchall()]
     n, prev = reading.archived_head(db, run)
     for row in rows:
         if row_fault(row, n, prev):

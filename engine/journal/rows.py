@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from engine.journal.events import ENGINE, GENESIS, Actor, Event, digest
+from engine.journal.events import ENGINE, GENESIS, TRIGGERS, Actor, Event, digest
 
 INTENT = "step.intent"
 SEAL = "journal.sealed"      # in the engine's chain: which breaks are known, and who accepted them
@@ -56,6 +56,8 @@ def row_hash(row: Row) -> str | None:
 
 
 def chain_name(run: str) -> str:
+    if run == TRIGGERS:
+        return "the chain of triggers"
     return "the engine's chain" if run == ENGINE else f"run {run}"
 
 

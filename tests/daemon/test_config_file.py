@@ -37,7 +37,7 @@ def test_the_shipped_schema_is_the_models() -> None:
     assert SCHEMA.read_text() == config_file.schema(), (
         "write it again: opsdeck config schema comes from engine/config_schema.json")
     assert set(json.loads(SCHEMA.read_text())["properties"]) == {
-        "engine", "roles", "policy", "services", "alerts", "drift", "triggers", "audiences"}
+        "engine", "roles", "policy", "services", "alerts", "pipelines", "drift", "triggers", "audiences"}
 
 
 def test_every_problem_is_told_at_once_with_its_line_and_the_nearest_key(tmp_path: Path) -> None:
@@ -159,3 +159,24 @@ def test_a_system_engine_trusts_only_a_config_that_nobody_else_can_change(tmp_pa
     with pytest.raises(DocumentError) as refused:
         of_engine(home)
     assert "belongs to uid 1" in refused.value.problems[0]
+
+
+def test_mistakes_in_pipelines_are_told_at_their_lines_and_folders_are_the_files_own(tmp_path: Path) -> None:
+    path = written(tmp_path, "\n".join([
+        "pipelines:", "  projects: {flights: models/flights, fares: /srv/fares}"]))
+    assert load(path).pipelines.projects == {"flights": tmp_path / "models/flights",
+                                             "fares": Path("/srv/fares")}
+    wrong = written(tmp_path, "\n".join([
+        "pipelines:", "  ingest:", "    listen: 0.0.0.0:8770",
+        "    senders:", "      forge: {key: plain-text}"]))
+    told = "\n".join(str(problem) for problem in check(wrong)[1])
+    assert f"{wrong}:3:" in told
+    assert "listen on 127.0.0.1 and put a reverse proxy with TLS before it" in told
+    assert f"{wrong}:5:" in told
+    wrong = written(tmp_path, "\n".join([
+        "pipelines:", "  projects:", "    flights: models", "    fares: models", "  ingest:",
+        "    listen: 127.0.0.1:8770", "    senders:", "      forge: {key: env:KEY, projects: [flight]}"]))
+    told = "\n".join(str(problem) for problem in check(wrong)[1])
+    assert f"{wrong}:4: `fares` and `flights` are the same folder" in told
+    assert f"{wrong}:8: there is no project `flight`" in told
+    assert "did you mean `flights`?" in told
