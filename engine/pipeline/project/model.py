@@ -1,4 +1,4 @@
-"""The typed model of `opsdeck.pipeline.yaml`, version 1. Reading it, with lines and hints, is `reading`. Pure.
+"""The typed model of `opsdeck.pipeline.yaml`, version 1. Reading it, with lines, is `reading`. Pure.
 
 Paths are relative to the project's folder and stay inside it. Durations are seconds; see
 `engine.fields.seconds` for how they may be written.
