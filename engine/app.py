@@ -218,7 +218,7 @@ class _Contexts:
         return Context(run=run, step=step.id, attempt=step.attempt, router=self.router,
                        supervisor=self.supervisor, signals=self._collector, secrets=secrets,
                        log=write, clock=time.time, sleep=asyncio.sleep,
-                       extra={"config": self._config, "rollouts": self.rollouts})
+                       extra={"config": self._config, "rollouts": self.rollouts, "home": self._home})
 
 
 async def _note(recorder: Recorder, kind: str, **data: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import engine
 from engine.api import wire
-from engine.api.backend import AuditVerdict, Caller, Handover, OutputChunk, Verb
+from engine.api.backend import AuditVerdict, Caller, Curve, Handover, OutputChunk, Verb
 from engine.errors import NotFound, NotPermitted, OpsdeckError, UsageError
 from engine.home import Home
 from engine.journal.events import ENGINE, Event
@@ -206,13 +206,21 @@ class Engine:
 
     async def output(self, id: str, step: str, attempt: int | None, offset: int,
                      limit: int) -> OutputChunk:
+        progress, wanted = await self._attempt(id, step, attempt)
+        return await asyncio.to_thread(following.chunk, self._executor.performer, progress, step, wanted,
+                                       max(0, offset), min(max(1, limit), 1 << 20))
+
+    async def curve(self, id: str, step: str, attempt: int | None, offset: int) -> Curve:
+        progress, wanted = await self._attempt(id, step, attempt)
+        return await asyncio.to_thread(following.curve, self._executor.performer, progress, step, wanted,
+                                       max(0, offset))
+
+    async def _attempt(self, id: str, step: str, attempt: int | None) -> tuple[RunProgress, int]:
         progress, _ = await self._load(id)
         if step not in progress.steps:
             raise NotFound(f"run {id} has no step {step}",
                            hint="its steps: " + ", ".join(progress.steps))
-        wanted = attempt or progress.steps[step].attempt
-        return await asyncio.to_thread(following.chunk, self._executor.performer, progress, step, wanted,
-                                       max(0, offset), min(max(1, limit), 1 << 20))
+        return progress, attempt or progress.steps[step].attempt
 
     async def timeline(self, id: str) -> list[wire.Event]:
         await self._load(id)

@@ -5,6 +5,7 @@ third party's. What an action needs beyond the fields of `Context` it takes from
 
     config     engine.config.Config     public URLs of gateways, webhooks by level
     rollouts   engine.rollout.controller.Rollouts     the watches of the rollouts that run
+    home       engine.home.Home        where the engine keeps what pipelines make
 
 and a header that is a secret from `Context.secrets`, by the name of the run's parameter.
 """

@@ -46,6 +46,26 @@ class OutputChunk(msgspec.Struct):
     stream: Literal["stdout", "stderr"] = "stdout"
 
 
+class Point(msgspec.Struct):
+    """One point of a curve that a step draws while it runs, such as loss at step 30."""
+
+    name: str
+    step: float
+    value: float
+
+
+class Curve(msgspec.Struct):
+    """The points that an attempt gave after the byte that was asked for, at most the last 2,000; `next` is
+    where to go on. `final`: no more come."""
+
+    run: str
+    step: str
+    attempt: int
+    next: int
+    points: list[Point]
+    final: bool
+
+
 class Handover(msgspec.Struct):
     """What the next shift must know: what runs, what waits, what fires, what ended in 12 hours, and which
     gates were opened alone in runs that run or ended within 7 days."""
@@ -91,6 +111,7 @@ class Backend(Protocol):
 
     async def output(self, id: str, step: str, attempt: int | None, offset: int,
                      limit: int) -> OutputChunk: ...
+    async def curve(self, id: str, step: str, attempt: int | None, offset: int) -> Curve: ...
     async def timeline(self, id: str) -> list[wire.Event]: ...
     async def act(self, caller: Caller, id: str, verb: Verb, act: wire.Act) -> wire.RunView: ...
     async def rollouts(self) -> list[wire.Rollout]:

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from engine.api import problems, wire
-from engine.api.backend import AuditVerdict, Handover, OutputChunk, Verb
+from engine.api.backend import AuditVerdict, Curve, Handover, OutputChunk, Verb
 from engine.api.sse import Message
 from engine.errors import EngineUnreachable
 
@@ -139,6 +139,10 @@ def run(id: str) -> Call[wire.RunView]:
 def output(id: str, step: str, attempt: int | None, offset: int, limit: int) -> Call[OutputChunk]:
     return Call("GET", _query(_run(id, "output"), step=step, attempt=attempt, offset=offset,
                               limit=limit), OutputChunk)
+
+
+def curve(id: str, step: str, attempt: int | None, offset: int) -> Call[Curve]:
+    return Call("GET", _query(_run(id, "curve"), step=step, attempt=attempt, offset=offset), Curve)
 
 
 def timeline(id: str) -> Call[Events]:

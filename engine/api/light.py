@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from engine.api import calls, problems, sse, wire
-from engine.api.backend import AuditVerdict, Handover, OutputChunk, Verb
+from engine.api.backend import AuditVerdict, Curve, Handover, OutputChunk, Verb
 from engine.errors import EngineUnreachable
 
 T = TypeVar("T")
@@ -83,6 +83,9 @@ class Client:
     def output(self, id: str, step: str, attempt: int | None = None, offset: int = 0,
                limit: int = 65536) -> OutputChunk:
         return self._ask(calls.output(id, step, attempt, offset, limit))
+
+    def curve(self, id: str, step: str, attempt: int | None = None, offset: int = 0) -> Curve:
+        return self._ask(calls.curve(id, step, attempt, offset))
 
     def timeline(self, id: str) -> list[wire.Event]:
         return self._ask(calls.timeline(id)).events

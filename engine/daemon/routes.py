@@ -5,6 +5,7 @@
     GET  /v1/services/{name}/history?seconds&points                                 viewer
     GET  /v1/runs?state&limit  /v1/runs/{id}  /v1/runs/{id}/stream (SSE)            viewer
     GET  /v1/runs/{id}/output?step&attempt&offset&limit  /v1/runs/{id}/timeline     viewer
+    GET  /v1/runs/{id}/curve?step&attempt&offset                                    viewer
     GET  /v1/rollouts  /v1/rollouts/{name}  (a service, or a run's id)              viewer
     GET  /v1/events?limit&before  /v1/audit/verify                                  viewer
     POST /v1/runs                           operator; with a `document`, admin
@@ -76,6 +77,7 @@ class Api:
             "/v1/services/{name}/history": self.history, "/v1/library": self.library,
             "/v1/runs": self.runs, "/v1/runs/{id}": self.run, "/v1/runs/{id}/stream": self.follow,
             "/v1/runs/{id}/output": self.output, "/v1/runs/{id}/timeline": self.timeline,
+            "/v1/runs/{id}/curve": self.curve,
             "/v1/rollouts": self.rollouts, "/v1/rollouts/{name}": self.rollout,
             "/v1/events": self.events, "/v1/audit/verify": self.verify,
             "/v1/handover": self.handover}
@@ -145,14 +147,15 @@ class Api:
         return EventStream(await anext(events), events, RunBox(), self._draining)
 
     async def output(self, request: Request, caller: Caller) -> Any:
-        step = request.query_params.get("step")
-        if not step:
-            raise BadRequest("`step` says whose output; it is missing")
-        attempt = (int(_number(request, "attempt", 1, 1, 1_000_000))
-                   if "attempt" in request.query_params else None)
+        step, attempt = _attempt(request, "output")
         return await self._backend.output(
             request.path_params["id"], step, attempt, int(_number(request, "offset", 0, 0, 2**53)),
             int(_number(request, "limit", 65536, 1, 1024 * 1024)))
+
+    async def curve(self, request: Request, caller: Caller) -> Any:
+        step, attempt = _attempt(request, "curve")
+        return await self._backend.curve(request.path_params["id"], step, attempt,
+                                         int(_number(request, "offset", 0, 0, 2**53)))
 
     async def timeline(self, request: Request, caller: Caller) -> Events:
         return Events(self._clock(), await self._backend.timeline(request.path_params["id"]))
@@ -236,6 +239,14 @@ async def _body(request: Request, kind: type[T]) -> T:
         raise BadRequest(f"the request is not what this engine takes: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"the request is not JSON: {error}") from None
+
+
+def _attempt(request: Request, what: str) -> tuple[str, int | None]:
+    step = request.query_params.get("step")
+    if not step:
+        raise BadRequest(f"`step` says whose {what}; it is missing")
+    return step, (int(_number(request, "attempt", 1, 1, 1_000_000))
+                  if "attempt" in request.query_params else None)
 
 
 def _number(request: Request, name: str, default: float, least: float, most: float) -> float:

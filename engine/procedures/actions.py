@@ -7,7 +7,7 @@ entry-point group `opsdeck.actions`: each entry point names a module whose impor
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -96,27 +96,56 @@ class Context:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Command:
+    """A process that carries an action, so that it outlives the engine and is found again as a shell step is.
+
+    It sees a scrubbed environment, `env`, OPSDECK_RUN, OPSDECK_STEP and OPSDECK_ATTEMPT; and two files of
+    its attempt: into OPSDECK_RESULT it writes one JSON object, {"result": …} or {"error": a sentence,
+    "hint": …, "result": …}; to OPSDECK_PROGRESS it appends lines of JSON {"name", "step", "value"}, the
+    points of a curve. It ends with 0 when it did its work. `secrets` are references by the name of the
+    variable that is to hold the value, which is masked in all that the process prints. `user`: steps is the
+    second user of a system engine, engine is the engine's own.
+    """
+
+    argv: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    user: Literal["steps", "engine"] = "steps"
+    secrets: Mapping[str, str] = field(default_factory=dict)
+
+
 Run = Callable[[Context, P], Awaitable[dict[str, Any]]]
+CommandFn = Callable[[Context, P], Awaitable[Command | dict[str, Any]]]
 PreviewFn = Callable[[Context, P], Awaitable[Preview]]
+ForeseeFn = Callable[[Context, P], Awaitable[str]]
 
 
 @dataclass(frozen=True)
 class Action(Generic[P]):
-    """A registered action. `run` returns the step's `result`.
+    """A registered action. `run` returns the step's `result`; or `command` says which process brings it,
+    or the result where it is known already, and nothing is started. Exactly one of the two is given.
 
     `run` raises ActionFailed when the effect is known not to have happened, OutcomeUnknown when it
-    may have (a lost connection after the request was sent). `describe` renders the exact thing that
-    will be done in one line; `service` names the parameter that holds the service, for the policy.
+    may have (a lost connection after the request was sent). `command` has no effect of its own: it may
+    be asked again. `describe` renders the exact thing that will be done in one line; `service` names the
+    parameter that holds the service, for the policy; `foresee` tells a dry run what the step would come
+    to, in a sentence.
     """
 
     name: str
     effect: Effect
     summary: str
     params: type[P]
-    run: Run[P]
+    run: Run[P] | None
     describe: Callable[[P], str]
     preview: PreviewFn[P] | None = None
     service: str | None = None
+    command: CommandFn[P] | None = None
+    foresee: ForeseeFn[P] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.run is None) == (self.command is None):
+            raise ValueError(f"action {self.name} has either run or command")
 
 
 class Registry:

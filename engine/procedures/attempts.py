@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import signal
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,14 +20,13 @@ import msgspec
 
 from engine.config import Config
 from engine.errors import ActionFailed, OpsdeckError, OutcomeUnknown
-from engine.procedures import output, rendering
-from engine.procedures.actions import Context, Effect, Registry
-from engine.procedures.processes import KILL_GRACE, Attempt, Child, boot_id, environment, spawn
+from engine.procedures import carried, curves, output, rendering
+from engine.procedures.actions import Action, Command, Context, Effect, Registry
+from engine.procedures.ending import ABORTED, until_ended, until_gone
+from engine.procedures.processes import Attempt, Child, boot_id, environment, spawn
 from engine.procedures.run import StepRun
 from engine.procedures.secrets import mask
 
-POLL = 0.05
-ABORTED = "it was ended because the run was aborted"
 State = Literal["done", "failed", "unknown"]
 
 
@@ -96,7 +94,7 @@ class Performer:
     def secrets_of(self, run: str, step: StepRun, attempt: int) -> list[str] | None:
         """What to mask in an attempt's output; None when it must be withheld, because it holds
         secrets that are not known here and was not masked on the disk."""
-        if not rendering.secret_values(step.op or {}):
+        if not self._references(step, self.attempt(run, step.id, attempt)):
             return []
         if step.state == "intent" and step.attempt == attempt:
             return self._secrets.get((run, step.id))
@@ -106,9 +104,7 @@ class Performer:
         """Run the step's rendered operation to its end, its timeout, or a cancellation (abort)."""
         assert step.op is not None
         try:
-            if "use" in step.op:
-                return await self._action(run, step)
-            return await self._shell(run, step)
+            return await (self._use(run, step) if "use" in step.op else self._shell(run, step))
         except ActionFailed as error:
             return Outcome("failed", str(error))
         except OutcomeUnknown as error:
@@ -135,41 +131,26 @@ class Performer:
         child = spawn(attempt, op["shell"], stdin=stdin, cwd=self._home,
                       environ=environment(os.environ, scrub=self._system, extra=env),
                       user=self._config.engine.steps_user if self._system else None)
+        return await self._to_its_end(run, step, child, step.spec.timeout, secrets)
+
+    async def _to_its_end(self, run: str, step: StepRun, child: Child, timeout: float,
+                          secrets: list[str]) -> Outcome:
         key = (run, step.id)
         self._children[key], self._secrets[key] = child, secrets
         try:
             try:
-                why = await self._until_ended(child, step.spec.timeout)
+                why = await until_ended(child, timeout, step.spec.timeout, lambda: self.closing)
             except asyncio.CancelledError:
                 if self.closing:
                     raise
                 why = ABORTED  # cut short while it was being ended: no more grace
             if why is not None:
                 child.signal(signal.SIGKILL)
-            return await self._ended(step, attempt, child.reap(), why, secrets)
+            return await self._ended(step, child.attempt, child.reap(), why, secrets)
         finally:
             if not self.closing:
                 self._children.pop(key, None)
                 self._secrets.pop(key, None)
-
-    async def _until_ended(self, child: Child, timeout: float) -> str | None:
-        """Wait for the leader; end the whole group at the timeout or on abort, and say so."""
-        loop = asyncio.get_running_loop()
-        ended = asyncio.Event()
-        loop.add_reader(child.pidfd, ended.set)
-        try:
-            await asyncio.wait_for(ended.wait(), timeout)
-            return None
-        except TimeoutError:
-            why = f"it took longer than its timeout of {timeout:g} s and was ended"
-        except asyncio.CancelledError:
-            if self.closing:
-                raise
-            why = ABORTED
-        finally:
-            loop.remove_reader(child.pidfd)
-        await _end(child, child.pidfd)
-        return why
 
     async def _ended(self, step: StepRun, attempt: Attempt, code: int | None, why: str | None,
                      secrets: list[str]) -> Outcome:
@@ -179,6 +160,13 @@ class Performer:
         kept, known = await _value(read(attempt.stdout, attempt.stderr, cap, secrets))
         state: State = "done"
         error = why
+        if "use" in (step.op or {}):
+            known.pop("json", None)
+            said = await asyncio.to_thread(carried.read, attempt.result, secrets)
+            state, error = carried.verdict(said, code, known["stderr"])
+            if why is not None:
+                state, error = _doubt(step.effect), why
+            return Outcome(state, error, code, said.result, kept, known)
         if why is not None:
             state = _doubt(step.effect)
         elif code != 0 and not _expects_exit_code(step):
@@ -186,11 +174,71 @@ class Performer:
         result = known.get("json")
         return Outcome(state, error, code, result, kept, known)
 
-    async def _action(self, run: str, step: StepRun) -> Outcome:
-        op = step.op or {}
-        action = self._registry.get(op["use"])
+    async def _use(self, run: str, step: StepRun) -> Outcome:
+        action = self._registry.get((step.op or {})["use"])
         if action is None:
-            return Outcome("failed", f"there is no action {op['use']}", final=True)
+            return Outcome("failed", f"there is no action {(step.op or {})['use']}", final=True)
+        if action.command is not None:
+            return await self._process(run, step, action)
+        return await self._action(run, step, action)
+
+    async def _process(self, run: str, step: StepRun, action: Action[Any]) -> Outcome:
+        """An action that a process carries: asked which, it is run as a shell step is."""
+        assert action.command is not None
+        op, attempt = step.op or {}, self.attempt(run, step.id, step.attempt)
+        attempt.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        end = asyncio.get_running_loop().time() + step.spec.timeout
+        given = {name: (await asyncio.to_thread(rendering.resolve, {"secret": reference}))[0]
+                 for name, reference in (op.get("secrets") or {}).items()}
+        with attempt.stdout.open("a", encoding="utf-8", buffering=1) as log:
+            context = self._make_context(run, step, given,
+                                         lambda text: print(mask(text, given.values()), file=log))
+            args = rendering.parse_args(action, op["with"], step.id)
+            try:
+                asked = await asyncio.wait_for(action.command(context, args), step.spec.timeout)
+            except TimeoutError:
+                return self._logged(attempt, Outcome("failed", (
+                    f"nothing was started within its timeout of {step.spec.timeout:g} s")))
+            except asyncio.CancelledError:
+                if self.closing:
+                    raise
+                return self._logged(attempt, Outcome("failed", ABORTED))
+            except OpsdeckError as error:
+                return self._logged(attempt, Outcome("failed", str(error)))
+        if not isinstance(asked, Command):
+            return self._logged(attempt, Outcome("done", result=msgspec.to_builtins(asked)))
+        env = dict(asked.env)
+        for name, reference in asked.secrets.items():
+            env[name] = (await asyncio.to_thread(rendering.resolve, {"secret": reference}))[0]
+        carried.keep_references(attempt.references, [*(op.get("secrets") or {}).values(),
+                                                     *asked.secrets.values()])
+        env |= {"OPSDECK_RUN": run, "OPSDECK_STEP": step.id, "OPSDECK_ATTEMPT": str(step.attempt),
+                "OPSDECK_RESULT": str(attempt.result), "OPSDECK_PROGRESS": str(attempt.progress)}
+        user = self._config.engine.steps_user if self._system and asked.user == "steps" else None
+        child = spawn(attempt, asked.argv, stdin=None, cwd=self._home, keep=True, user=user,
+                      environ=environment(os.environ, scrub=True, extra=env))
+        left = max(0.0, end - asyncio.get_running_loop().time())
+        return await self._to_its_end(run, step, child, left,
+                                      [*given.values(), *(env[name] for name in asked.secrets)])
+
+    def _references(self, step: StepRun, attempt: Attempt) -> list[dict[str, str]]:
+        """The references of the secrets that an attempt's process was given."""
+        return rendering.secret_values(step.op or {}) + carried.references(attempt.references)
+
+    def left_a_process(self, run: str, step: StepRun) -> bool:
+        """Whether `adopt` can settle an attempt in flight: a process carries it, or would have."""
+        op = step.op or {}
+        action = self._registry.get(op.get("use") or "")
+        return ("shell" in op or (action is not None and action.command is not None)
+                or self.attempt(run, step.id, step.attempt).pid() is not None)
+
+    def curve(self, run: str, step: str, attempt: int) -> list[dict[str, Any]]:
+        """The newest points {"name", "step", "value"} that an attempt's process gave. Blocks."""
+        return curves.read(self.attempt(run, step, attempt).progress, 0)[0]
+
+    async def _action(self, run: str, step: StepRun, action: Action[Any]) -> Outcome:
+        assert action.run is not None
+        op = step.op or {}
         attempt = self.attempt(run, step.id, step.attempt)
         attempt.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         log = attempt.stdout.open("a", encoding="utf-8", buffering=1)
@@ -226,7 +274,7 @@ class Performer:
                        outcome.final)
 
     async def adopt(self, run: str, step: StepRun) -> Outcome | Literal["never-started"] | None:
-        """Settle a shell attempt that an engine before this one left in flight.
+        """Settle an attempt that a process carries and that an engine before this one left in flight.
 
         Still alive: wait for it, no longer than its timeout from when it began. Ended: its exit
         status is in its folder. "never-started": it is known not to have begun. None: nothing is
@@ -238,12 +286,12 @@ class Performer:
         secrets: list[str] | None = None
         with contextlib.suppress(ActionFailed):
             secrets = [(await asyncio.to_thread(rendering.resolve, value))[0]
-                       for value in rendering.secret_values(step.op or {})]
+                       for value in self._references(step, attempt)]
             self._secrets[key] = secrets
         why = None
         try:
             deadline = (step.started or 0.0) + step.spec.timeout
-            why = await self._until_gone(attempt, deadline)
+            why = await until_gone(attempt, deadline, lambda: self.closing)
         finally:
             if not self.closing:
                 self._children.pop(key, None)
@@ -258,30 +306,12 @@ class Performer:
                 "withheld": "its secrets can no longer be resolved, so it cannot be masked"})
         return await self._ended(step, attempt, code, why, secrets)
 
-    async def _until_gone(self, attempt: Attempt, deadline: float) -> str | None:
-        loop = asyncio.get_running_loop()
-        left = deadline - time.time()
-        end = loop.time() + max(0.0, left)
-        try:
-            while attempt.alive() and attempt.status() is None:
-                if loop.time() >= end:
-                    await _end(attempt, None)
-                    return "it took longer than its timeout and was ended"
-                await asyncio.sleep(POLL)
-        except asyncio.CancelledError:
-            if self.closing:
-                raise
-            await _end(attempt, None)
-            return ABORTED
-        attempt.signal(signal.SIGKILL)  # what it left in the background ends with it
-        return None
-
     async def probe(self, run: str, step: StepRun, op: Mapping[str, Any]) -> str:
         """Ask a probe: "done", "not-done" or "unknown"."""
         if "use" in op:
             spec = StepRun(id=f"{step.id}-probe", spec=step.spec, op=dict(op), effect="none",
                            attempt=step.attempt)
-            outcome = await self._action(run, spec)
+            outcome = await self._use(run, spec)
             return "done" if outcome.state == "done" else (
                 "not-done" if outcome.state == "failed" else "unknown")
         asked = StepRun(id=f"{step.id}-probe", spec=step.spec, op=dict(op), effect="none",
@@ -307,21 +337,6 @@ def _exit_sentence(code: int | None, stderr: str) -> str:
     last = output.harmless(stderr).strip().splitlines()
     said = f": {last[-1][:200]}" if last else ""
     return f"it exited with {code}{said}"
-
-
-async def _end(target: Child | Attempt, pidfd: int | None) -> None:
-    """TERM, a short grace, then KILL for everything that still holds the lock."""
-    attempt = target.attempt if isinstance(target, Child) else target
-    target.signal(signal.SIGTERM)
-    loop = asyncio.get_running_loop()
-    end = loop.time() + KILL_GRACE
-    while attempt.alive() and loop.time() < end:
-        await asyncio.sleep(POLL)
-    target.signal(signal.SIGKILL)
-    end = loop.time() + KILL_GRACE
-    while attempt.alive() and loop.time() < end:
-        target.signal(signal.SIGKILL)
-        await asyncio.sleep(POLL)
 
 
 def _size(path: Path) -> int:

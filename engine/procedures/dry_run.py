@@ -64,6 +64,9 @@ async def _walk(executor: Executor, run: RunProgress, step: StepRun, probe: bool
         _take(step, outcome)
         return
     step.reason = "would run" if step.kind != "manual" else "would run: a person answers"
+    foreseen = await _foreseen(executor, run, step)
+    if foreseen:
+        step.reason += f": {foreseen}"
     if probe and step.spec.probe is not None:
         names = rendering.context(run, executor.home)
         try:
@@ -73,6 +76,19 @@ async def _walk(executor: Executor, run: RunProgress, step: StepRun, probe: bool
             step.reason += f"; its probe says {verdict}"
         except OpsdeckError as error:
             step.reason += f"; its probe cannot be checked: {error.message}"
+
+
+async def _foreseen(executor: Executor, run: RunProgress, step: StepRun) -> str | None:
+    """What an action that can tell says its step would come to."""
+    op = step.op or {}
+    action = executor.registry.get(op.get("use") or "")
+    if action is None or action.foresee is None:
+        return None
+    try:
+        args = rendering.parse_args(action, op["with"], step.id)
+        return await action.foresee(executor.performer.context(run.id, step), args)
+    except OpsdeckError as error:
+        return f"what it would come to cannot be told: {error.message}"
 
 
 def _take(step: StepRun, outcome: Outcome) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from engine.api.backend import OutputChunk
-from engine.procedures import output
+from engine.api.backend import Curve, OutputChunk, Point
+from engine.procedures import curves, output
 from engine.procedures.attempts import Performer
 from engine.procedures.run import RunProgress
 
@@ -42,3 +42,11 @@ def chunk(performer: Performer, run: RunProgress, step: str, attempt: int, offse
     text, end = ("", offset) if secrets is None else output.chunk(path, offset, limit, secrets)
     final = not (shown.state == "intent" and shown.attempt == attempt)
     return OutputChunk(run.id, step, attempt, offset, end, text, final, stream)
+
+
+def curve(performer: Performer, run: RunProgress, step: str, attempt: int, offset: int) -> Curve:
+    """The points that an attempt gave after `offset`. Blocks."""
+    shown = run.steps[step]
+    points, end = curves.read(performer.attempt(run.id, step, attempt).progress, offset)
+    final = not (shown.state == "intent" and shown.attempt == attempt)
+    return Curve(run.id, step, attempt, end, [Point(**point) for point in points], final)

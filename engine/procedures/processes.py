@@ -8,6 +8,7 @@ engine that was killed meanwhile reads there what its predecessor would have see
     lock     held (flock) while any process of the attempt lives; its first line is the session's
              leader, written before the command starts, its second the exit status
     stdout, stderr                      raw output, 0600
+    result.json, progress.jsonl         what the process of an action said, see `carried` and `curves`
 """
 
 from __future__ import annotations
@@ -43,6 +44,21 @@ class Attempt:
     @property
     def stderr(self) -> Path:
         return self.path / "stderr"
+
+    @property
+    def result(self) -> Path:
+        """Where the process of an action says what it came to."""
+        return self.path / "result.json"
+
+    @property
+    def progress(self) -> Path:
+        """Where the process of an action appends the points of a curve."""
+        return self.path / "progress.jsonl"
+
+    @property
+    def references(self) -> Path:
+        """Which secrets the process of an action was given. Beside the folder, which is the process's own."""
+        return self.path.with_name(f"{self.path.name}.secrets")
 
     @property
     def masked(self) -> Path:
@@ -139,8 +155,9 @@ class Child:
 
 
 def spawn(attempt: Attempt, argv: Sequence[str] | str, *, environ: Mapping[str, str],
-          stdin: bytes | None, cwd: Path, user: str | None = None) -> Child:
-    """Start a command in a session of its own. A string runs in `sh`.
+          stdin: bytes | None, cwd: Path, user: str | None = None, keep: bool = False) -> Child:
+    """Start a command in a session of its own. A string runs in `sh`. `keep`: its output goes after what
+    the files of the attempt hold already.
 
     Raises ActionFailed if it cannot be started: then nothing ran.
     """
@@ -148,7 +165,7 @@ def spawn(attempt: Attempt, argv: Sequence[str] | str, *, environ: Mapping[str, 
     command = ["/bin/sh", "-c", argv] if isinstance(argv, str) else list(argv)
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
     lock = os.open(attempt.path / "lock", flags, 0o600)
-    files = [os.open(p, flags | os.O_TRUNC | os.O_APPEND, 0o600)
+    files = [os.open(p, flags | os.O_APPEND | (0 if keep else os.O_TRUNC), 0o600)
              for p in (attempt.stdout, attempt.stderr)]
     source = _stdin(stdin)
     try:

@@ -55,7 +55,7 @@ async def settle_all(executor: Executor, live: Live) -> None:
 
 async def _settle(executor: Executor, live: Live, step: StepRun) -> None:
     run = live.progress
-    if step.op is not None and "shell" in step.op:
+    if step.op is not None and executor.performer.left_a_process(run.id, step):
         found = await _cut_short(executor, executor.job(
             live, step, executor.performer.adopt(run.id, step)))
         if isinstance(found, Outcome):

@@ -105,6 +105,7 @@ class World:
 
     async def run(self, name: str, **params: Any) -> dict[str, Any]:
         action = self.action(name)
+        assert action.run is not None
         return await action.run(self.context, action.params.model_validate(params))
 
     async def preview(self, name: str, **params: Any) -> Any:

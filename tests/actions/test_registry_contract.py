@@ -61,7 +61,8 @@ def test_it_says_what_it_is_in_one_line(name: str) -> None:
     assert 10 < len(action.summary) < 80
     assert "\n" not in action.summary
     assert action.params.__doc__
-    assert action.run.__doc__ and "ffect" in action.run.__doc__
+    works = action.run or action.command
+    assert works is not None and works.__doc__ and "ffect" in works.__doc__
 
 
 @every_action

@@ -37,6 +37,7 @@ async def test_every_call_gives_what_the_engine_says(running: Running) -> None: 
     assert [p.id for p in await client.library()] == [p.id for p in await running.backend.library()]
     assert [r.id for r in await client.runs(["waiting"], 5)] == [view.id]
     assert [e.seq for e in await client.timeline(view.id)] == [1] and await client.events(5, None) == []
+    assert await client.curve(view.id, "drain") == await running.backend.curve(view.id, "drain", 1, 0)
     assert await client.output(view.id, "drain") == await running.backend.output(view.id, "drain", 1, 0, 9)
     assert [s.name for s in (await client.status()).services] == ["flights"]
     assert (await client.snapshot()).engine.pid == os.getpid()

@@ -18,7 +18,7 @@ from typing import Any
 from console import fake_runs
 from console.fake_world import World
 from engine.api import wire
-from engine.api.backend import AuditVerdict, Caller, Handover, OutputChunk, Verb
+from engine.api.backend import AuditVerdict, Caller, Curve, Handover, OutputChunk, Verb
 from engine.config import Config
 from engine.daemon.run import serve
 from engine.errors import NotFound
@@ -94,6 +94,9 @@ class FakeBackend:
     async def output(self, id: str, step: str, attempt: int | None, offset: int,
                      limit: int) -> OutputChunk:
         return OutputChunk(id, step, attempt or 1, offset, offset, "", True)
+
+    async def curve(self, id: str, step: str, attempt: int | None, offset: int) -> Curve:
+        return Curve(id, step, attempt or 1, 0, [], True)
 
     async def timeline(self, id: str) -> list[wire.Event]:
         return [e for e in reversed(self.world.events(60, None)) if e.run == id]

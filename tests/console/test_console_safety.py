@@ -188,7 +188,7 @@ def test_a_dry_run_is_a_choice_of_its_own() -> None:
 
 
 def test_a_step_that_an_abort_has_ended_is_shown_as_aborted_and_not_as_failed() -> None:
-    from engine.procedures.attempts import ABORTED
+    from engine.procedures.ending import ABORTED
     run = copy.deepcopy(RUNS["175"])
     run.state, run.steps[1].error = "aborted", ABORTED
     shown = run_text.rows(run, UNICODE, START)[1]

@@ -18,7 +18,7 @@ import msgspec
 
 import engine
 from engine.api import wire
-from engine.api.backend import AuditVerdict, Caller, Handover, OutputChunk, Verb
+from engine.api.backend import AuditVerdict, Caller, Curve, Handover, OutputChunk, Point, Verb
 from engine.config import Config
 from engine.errors import Conflict, JournalUnavailable, NotFound
 from engine.home import Home
@@ -160,6 +160,11 @@ class MemoryBackend:
         piece = text[offset:offset + limit]
         return OutputChunk(id, step, attempt or 1, offset, offset + len(piece), piece,
                            offset + len(piece) >= len(text))
+
+    async def curve(self, id: str, step: str, attempt: int | None, offset: int) -> Curve:
+        await self.run(id)
+        points = [Point("loss", 1.0, 0.5), Point("loss", 2.0, 0.25)]
+        return Curve(id, step, attempt or 1, len(points), points[offset:], False)
 
     async def timeline(self, id: str) -> list[wire.Event]:
         view = await self.run(id)

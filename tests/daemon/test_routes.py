@@ -108,7 +108,8 @@ async def test_a_body_of_more_than_two_megabytes_is_refused(running: Running) ->
 @pytest.mark.parametrize(("path", "says"), [
     ("/v1/runs?limit=many", "`limit` is a number"), ("/v1/runs?limit=0", "between 1 and 1000"),
     ("/v1/runs?limit=nan", "between"), ("/v1/runs?state=asleep", "not a state of a run"),
-    ("/v1/services/flights/history?points=1e9", "between"), ("/v1/runs/1/output", "`step`")])
+    ("/v1/services/flights/history?points=1e9", "between"), ("/v1/runs/1/output", "`step`"),
+    ("/v1/runs/1/curve", "`step`")])
 async def test_a_query_out_of_range_is_refused(running: Running, path: str, says: str) -> None:
     status, _, problem = await ask(running, "GET", path)
     assert (status, problem["code"]) == (400, "usage")
