@@ -198,6 +198,13 @@ class Correlation(Expected):
     error: Annotated[float, Field(ge=0)]
 
 
+class Known(Expected):
+    """What a stage of a pipeline found about the data, which a person took as it is: quiet up to `effect`, in
+    the finding's own measure."""
+
+    effect: Finite | None = None
+
+
 class Margins(Model):
     """The least effects that count: a shift that is certain but smaller is no finding.
 
@@ -215,7 +222,8 @@ class Margins(Model):
 
 
 class Expectations(Model):
-    """All of a file. `chance` is how often a whole check of data without any change may find a shift."""
+    """All of a file. `chance` is how often a whole check of data without any change may find a shift.
+    `known`: what was found beside these expectations, such as a leak, and was accepted, by its name."""
 
     opsdeck_expectations: Literal[1] = 1
     chance: Annotated[float, Field(gt=0, le=0.5)] = 0.002
@@ -227,6 +235,7 @@ class Expectations(Model):
     keys: list[Key] = []
     columns: Annotated[dict[Text, Column], Field(min_length=1)]
     correlations: list[Correlation] = []
+    known: dict[Text, Known] = {}
 
 
 Kind = Literal[
@@ -246,6 +255,8 @@ Kind = Literal[
     "period",
     "correlation",
 ]
+# What a stage of a pipeline finds, which knows what the columns are for.
+StageKind = Literal["label", "leak", "overlap", "group", "time", "holdout"]
 
 
 class Finding(Model):
@@ -258,7 +269,7 @@ class Finding(Model):
     """
 
     column: str
-    kind: Kind
+    kind: Kind | StageKind
     severity: Severity
     sentence: str
     expected: str

@@ -45,6 +45,7 @@ def relearn(expectations: Expectations, tables: Any, *, now: datetime | None = N
                 for name, column in fresh.columns.items()
             },
             "correlations": [_decided(old_pairs.get(one.columns), one) for one in fresh.correlations],
+            "known": expectations.known,
         }
     )
 

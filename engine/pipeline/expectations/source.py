@@ -39,7 +39,15 @@ class Source:
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[Any]:
         """Record batches of at most BATCH rows with `columns` (all of them if None), in the files' order."""
         for name, part in zip(self.names, self._parts, strict=True):
-            yield from _batches(name, part, columns)
+            yield from _batches(name, part, self.schema.names if columns is None else columns)
+
+    def select(self, columns: Sequence[str], *, typed: bool | None = None) -> Source:
+        """The same tables with `columns` alone, all of which they have. `typed`: whether their types say
+        something, where that is known from elsewhere."""
+        import pyarrow as pa
+
+        schema = pa.schema([self.schema.field(name) for name in columns])
+        return replace(self, schema=schema, typed=self.typed if typed is None else typed)
 
     def rows_each(self) -> list[int]:
         """How many rows each table has."""
@@ -54,8 +62,10 @@ class _Csv:
 
 
 def open_source(data: Any) -> Source:
-    """`data` is a path, a pyarrow Table, or several of one schema. Raises UsageError where one cannot be
-    read, has nested or repeated columns, or another schema than the first."""
+    """`data` is a path, a pyarrow Table, or several of one schema; a source is given back. Raises UsageError
+    where one cannot be read, has nested or repeated columns, or another schema than the first."""
+    if isinstance(data, Source):
+        return data
     given = list(data) if isinstance(data, list | tuple) else [data]
     if not given:
         raise UsageError("No table was given.", hint="Name at least one Parquet or CSV file.")

@@ -39,6 +39,7 @@ _COMMENTS = {
     "margins.outside": "share of rows beyond the range, or in unknown categories",
     "new_columns": "columns that are not listed below",
     "correlations": "the strongest ones; r is of ranks",
+    "known": "found beside these expectations, and accepted up to `effect`",
 }
 _NOTES = {"distribution": "of the rows, `share` are at most `at`", "categories": "[value, share of rows]"}
 
@@ -48,9 +49,9 @@ def dumps(expectations: Expectations) -> str:
     lines = [_HEAD.rstrip("\n")]
     for key in type(expectations).model_fields:
         value = getattr(expectations, key)
-        if value is None or value == []:
+        if value is None or value == [] or value == {}:
             continue
-        if key == "columns":
+        if key in ("columns", "known"):
             value = dict(sorted(value.items()))
         _entry(lines, key, value, 0, key)
     return "\n".join(lines) + "\n"
