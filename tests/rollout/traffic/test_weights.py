@@ -22,7 +22,9 @@ def test_shares_come_back_within_half_a_step_or_are_refused(weights: dict[str, f
     try:
         whole = whole_weights(split, most)
     except ActionFailed:
-        assert least < 50 / most  # below half a step, and only there
+        # Below half a step, and only there; of several small shares each takes from the large one.
+        several = sum(share > 0 for share in split.values()) > 2
+        assert least < (100 if several else 50) / most
         return
     again = shares(whole)
     assert again is not None and math.isclose(sum(again.values()), 100)
