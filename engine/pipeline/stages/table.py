@@ -43,7 +43,8 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in (
     Stage("compare", "Comparison with the model in production", needs=("data", "train", "evaluate"),
           cached=False),
     Stage("register", "Registration", needs=("data", "train", "evaluate"), cached=False, user="engine"),
-    Stage("staging", "Staging: real servers, contract and smoke tests", needs=("data", "train"),
+    Stage("staging", "Staging: real servers, contract and smoke tests",
+          needs=("data", "train", "evaluate", "register"),
           reads=("downstream",), cached=False),
     Stage("page", "The page of evidence", cached=False),
 )}

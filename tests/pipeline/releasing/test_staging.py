@@ -1,0 +1,141 @@
+"""A model is staged on real servers, and what is wrong with it or with them is found there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from engine.errors import ActionFailed, UsageError
+from engine.pipeline.stages import staging
+from engine.pipeline.stages.contract import Done
+from engine.serving import manifest
+from tests.pipeline.releasing.built import ROWS, Built, build
+
+SCHEMA = {"type": "object", "required": ["predictions"], "properties": {"predictions": {
+    "type": "array", "items": {"type": "object", "required": ["score", "late"], "properties": {
+        "score": {"type": "number"}, "late": {"enum": [0, 1]}}}}}}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    made = build(tmp_path_factory.mktemp("staged"), staging={
+        "downstream": "downstream.json", "requests": 40, "concurrency": 4, "p99_ms": 3000, "largest_mb": 0.05})
+    (made.folder / "downstream.json").write_text(json.dumps(SCHEMA))
+    (made.output("register") / "manifest.json").write_text("{}")
+    made.before["register"] = {"version": "4", "name": "late"}
+    return made
+
+
+@pytest.fixture(scope="module")
+def staged(built: Built) -> tuple[Done, Path]:
+    work = built.work("staging", "good")
+    return staging.run(work), work.output
+
+
+def checks(folder: Path) -> dict[str, dict[str, Any]]:
+    return {check["name"]: check for check in json.loads((folder / "checks.json").read_text())}
+
+
+def changed(built: Built, **change: Any) -> Built:
+    project = built.project.model_copy(update={"staging": built.project.staging.model_copy(update=change)})
+    return Built(built.root, project, built.before)
+
+
+def test_a_good_model_passes_every_check_on_every_replica(staged: tuple[Done, Path]) -> None:
+    done, folder = staged
+    found = checks(folder)
+    assert done.passed, done.says
+    assert [name for name, check in found.items() if not check["passed"]] == []
+    assert {"answers of replica 1", "answers of replica 2", "headers of replica 2", "predictions of replica 1",
+            "predictions of replica 2", "latency", "malformed JSON", "missing column distance", "unknown column",
+            "wrong type in distance", "empty batch", "NaN in distance", "largest body", "oversized body",
+            "slow client", "good and bad at once", "stop of replica 1", "stop of replica 2"} <= set(found)
+    assert found["predictions of replica 2"]["seen"] == "40 rows, all equal"
+    assert done.result["failed"] == 0 and done.result["p99_ms"] > 0
+    suite = ElementTree.parse(folder / "junit.xml").getroot()
+    assert suite.attrib["failures"] == "0" and int(suite.attrib["tests"]) == done.result["checks"]
+
+
+def test_what_was_staged_is_a_folder_that_can_be_released_with_its_runs_manifest(
+        staged: tuple[Done, Path]) -> None:
+    done, folder = staged
+    stated = manifest.verify(folder / "model", done.result["model_manifest"])
+    assert (stated.name, stated.version) == ("late", "4") and set(stated.files) == {"model.onnx", "run.json"}
+
+
+def test_a_prediction_that_is_off_by_the_last_bit_is_found(built: Built) -> None:
+    path = built.output("evaluate") / "predictions.npy"
+    right = np.load(path)
+    wrong = right.copy()
+    wrong[17] = np.nextafter(wrong[17], np.inf)
+    np.save(path, wrong)
+    try:
+        work = changed(built, replicas=1).work("staging", "bit")
+        done = staging.run(work)
+    finally:
+        np.save(path, right)
+    assert not done.passed and "predictions of replica 1: rows 0 to 39: score is off by up to" in done.says
+
+
+def test_answers_that_the_product_cannot_read_and_slow_ones_are_found(built: Built) -> None:
+    strict = json.loads(json.dumps(SCHEMA))
+    strict["properties"]["predictions"]["items"]["properties"]["score"] = {"type": "string"}
+    (built.folder / "strict.json").write_text(json.dumps(strict))
+    work = changed(built, downstream="strict.json", p99_ms=0.0001, replicas=1).work("staging", "strict")
+    done = staging.run(work)
+    found = checks(work.output)
+    assert not done.passed and done.result["failed"] == 2
+    assert not found["latency"]["passed"] and "p99 at most 0.0001 ms" in found["latency"]["expected"]
+    assert "row 0: $.predictions[0].score" in found["answers of replica 1"]["seen"]
+    failures = ElementTree.parse(work.output / "junit.xml").getroot().findall("testcase/failure")
+    assert len(failures) == 2
+
+
+def test_a_schema_that_is_none_and_a_model_that_is_none_are_said(built: Built) -> None:
+    (built.folder / "bad.json").write_text('{"type": "no such type"}')
+    with pytest.raises(UsageError, match=r"is no JSON schema"):
+        staging.run(changed(built, downstream="bad.json").work("staging", "bad-schema"))
+    model = built.output("train") / "model.onnx"
+    content = model.read_bytes()
+    model.write_bytes(b"\xff" * 64)
+    try:
+        with pytest.raises(UsageError, match=r"This is not an ONNX model"):
+            staging.run(built.work("staging", "bad-model"))
+        model.unlink()
+        (built.output("train") / "model").mkdir()
+        with pytest.raises(UsageError, match=r"serve ONNX models"):
+            staging.run(built.work("staging", "folder"))
+        (built.output("train") / "model").rmdir()
+    finally:
+        model.write_bytes(content)
+
+
+def test_a_server_that_does_not_come_up_says_why(built: Built) -> None:
+    from onnx import load_model_from_string
+
+    model = built.output("train") / "model.onnx"
+    content = model.read_bytes()
+    broken = load_model_from_string(content)
+    broken.graph.node[1].op_type = "NoSuchOperator"
+    model.write_bytes(broken.SerializeToString())
+    try:
+        with pytest.raises(ActionFailed, match=r"does not come up with this model: .*NoSuchOperator"):
+            staging.run(built.work("staging", "broken"))
+    finally:
+        model.write_bytes(content)
+
+
+def test_predictions_of_other_rows_are_refused(built: Built) -> None:
+    path = built.output("evaluate") / "predictions.npy"
+    right = np.load(path)
+    np.save(path, right[:-1])
+    try:
+        with pytest.raises(ActionFailed, match=rf"{ROWS - 1} predictions of {ROWS} held-out rows"):
+            staging.run(built.work("staging", "other"))
+    finally:
+        np.save(path, right)
