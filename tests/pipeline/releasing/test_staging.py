@@ -24,7 +24,8 @@ SCHEMA = {"type": "object", "required": ["predictions"], "properties": {"predict
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     made = build(tmp_path_factory.mktemp("staged"), staging={
-        "downstream": "downstream.json", "requests": 40, "concurrency": 4, "p99_ms": 3000, "largest_mb": 0.05})
+        "downstream": "downstream.json", "requests": 40, "concurrency": 4, "p99_ms": 3000,
+        "largest_mb": 0.05})
     (made.folder / "downstream.json").write_text(json.dumps(SCHEMA))
     (made.output("register") / "manifest.json").write_text("{}")
     made.before["register"] = {"version": "4", "name": "late"}
@@ -51,9 +52,10 @@ def test_a_good_model_passes_every_check_on_every_replica(staged: tuple[Done, Pa
     found = checks(folder)
     assert done.passed, done.says
     assert [name for name, check in found.items() if not check["passed"]] == []
-    assert {"answers of replica 1", "answers of replica 2", "headers of replica 2", "predictions of replica 1",
-            "predictions of replica 2", "latency", "malformed JSON", "missing column distance", "unknown column",
-            "wrong type in distance", "empty batch", "NaN in distance", "largest body", "oversized body",
+    assert {"answers of replica 1", "answers of replica 2", "headers of replica 2",
+            "predictions of replica 1", "predictions of replica 2", "latency", "malformed JSON",
+            "missing column distance", "unknown column", "wrong type in distance",
+            "empty batch", "NaN in distance", "largest body", "oversized body",
             "slow client", "good and bad at once", "stop of replica 1", "stop of replica 2"} <= set(found)
     assert found["predictions of replica 2"]["seen"] == "40 rows, all equal"
     assert done.result["failed"] == 0 and done.result["p99_ms"] > 0
