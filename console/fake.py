@@ -11,7 +11,7 @@ from console import fake_runs
 from console.fake_world import World
 from console.source import Clock, Link, Tick
 from engine.api import wire
-from engine.api.backend import OutputChunk, Verb
+from engine.api.backend import Curve, OutputChunk, Verb
 from engine.errors import EngineUnreachable, NotFound
 
 
@@ -104,6 +104,12 @@ class FakeSource:
         piece = data[offset:offset + limit]
         return OutputChunk(run, step, attempt or 1, offset, offset + len(piece),
                            piece.decode("utf-8", "replace"), offset + len(piece) >= len(data))
+
+    async def curve(self, run: str, step: str, attempt: int | None, offset: int) -> Curve:
+        points = self.world.curves.get((run, step), [])
+        found = next((s for s in self._find(run).steps if s.id == step), None)
+        return Curve(run, step, attempt or 1, len(points), points[offset:],
+                     found is None or found.state != "intent")
 
     async def rollouts(self) -> list[wire.Rollout]:
         self._reach()

@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
-from console import fake_rollouts, fake_runs
+from console import fake_pipelines, fake_rollouts, fake_runs
 from engine.api import wire
+from engine.api.backend import Point
 from engine.errors import NotFound
 
 START = 1795490047.0  # 2026-11-24 03:14:07Z
@@ -47,8 +48,14 @@ class World:
         self.rows = [self._row(name) for name in NAMES[:services]]
         self.runs = {run.id: run for run in fake_runs.runs(at)}
         self.rollouts: dict[str, wire.Rollout] = {}
+        self.curves: dict[tuple[str, str], list[Point]] = {}
         self.procedures = fake_runs.library()
         self._services = [self._service(row) for row in self.rows]
+
+    def train(self) -> None:
+        """Let a pipeline train beside the other runs."""
+        run, self.curves = fake_pipelines.training(self.at)
+        self.runs = {run.id: run, **self.runs}
 
     def _row(self, name: str) -> Row:
         level = self.random.choice((9.0, 17.0, 21.0, 35.0, 60.0, 140.0))

@@ -19,7 +19,7 @@ from typing import Any
 from console import format
 from console.source import Clock, Link, Tick
 from engine.api import wire
-from engine.api.backend import OutputChunk, Verb
+from engine.api.backend import Curve, OutputChunk, Verb
 from engine.api.light import Client
 from engine.errors import EngineUnreachable, OpsdeckError
 
@@ -200,6 +200,9 @@ class LiveSource:
     async def output(self, run: str, step: str, attempt: int | None, offset: int,
                      limit: int) -> OutputChunk:
         return await asyncio.to_thread(self._client.output, run, step, attempt, offset, limit)
+
+    async def curve(self, run: str, step: str, attempt: int | None, offset: int) -> Curve:
+        return await asyncio.to_thread(self._client.curve, run, step, attempt, offset)
 
     async def rollouts(self) -> list[wire.Rollout]:
         return await asyncio.to_thread(self._client.rollouts)

@@ -21,7 +21,7 @@ import msgspec
 
 from console.source import Clock, Link, Source, Tick
 from engine.api import wire
-from engine.api.backend import OutputChunk, Verb
+from engine.api.backend import Curve, OutputChunk, Verb
 from engine.errors import NotFound, NotPermitted, OpsdeckError, UsageError
 
 EVENTS = 500
@@ -134,6 +134,9 @@ class ReplaySource:
     async def output(self, run: str, step: str, attempt: int | None, offset: int,
                      limit: int) -> OutputChunk:
         return OutputChunk(run, step, attempt or 1, offset, offset, "", True)
+
+    async def curve(self, run: str, step: str, attempt: int | None, offset: int) -> Curve:
+        return Curve(run, step, attempt or 1, offset, [], True)
 
     async def rollouts(self) -> list[wire.Rollout]:
         return list(self._rollouts.values())

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from engine.api import wire
-from engine.api.backend import OutputChunk, Verb
+from engine.api.backend import Curve, OutputChunk, Verb
 
 Clock = Callable[[], float]
 
@@ -58,6 +58,7 @@ class Source(Protocol):
     async def run(self, run: str) -> wire.RunView: ...
     async def output(self, run: str, step: str, attempt: int | None, offset: int,
                      limit: int) -> OutputChunk: ...
+    async def curve(self, run: str, step: str, attempt: int | None, offset: int) -> Curve: ...
     async def rollouts(self) -> list[wire.Rollout]: ...
     async def rollout(self, name: str) -> wire.Rollout:
         """By the run's id or the service, with its evidence."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from textual.widget import Widget
 
-from console import acting, asks, commands, format, run_text, safety
+from console import acting, asks, commands, curves, format, run_text, safety
 from console.commands import bindings
 from console.screens.view import View
 from console.source import Link
@@ -22,6 +22,7 @@ from engine.errors import NotFound, OpsdeckError
 WIDE = 140
 LEFT = 56    # percent of a wide screen, as in theme.tcss
 QUIET_S = 0.1  # output is drawn at most ten times a second
+CURVE_S = 1.0  # between two looks at the curve of the step in focus
 
 
 class RunScreen(View):
@@ -35,6 +36,7 @@ class RunScreen(View):
         self.id_of, _, also = argument.partition("/")
         self.run: wire.RunView | None = None
         self.transcripts: dict[tuple[str, int], Transcript] = {}
+        self.curves: dict[tuple[str, int], curves.Heard] = {}
         self.following = True
         self.showing_timeline = also == "timeline"
         self.events: list[wire.Event] = []
@@ -44,6 +46,7 @@ class RunScreen(View):
         self._current: str | None = None
         self._due = False
         self._following_run: asyncio.Task[None] | None = None
+        self._following_curve: asyncio.Task[None] | None = None
 
     @property
     def run_id(self) -> str | None:
@@ -71,13 +74,15 @@ class RunScreen(View):
 
     def on_mount(self) -> None:
         self._following_run = self.deck.begin(self._follow())
+        self._following_curve = self.deck.begin(self._follow_curve())
         if self.showing_timeline:
             self.deck.begin(self._read_timeline())
 
     def on_unmount(self) -> None:
         """Leaving the run ends what follows it, not the run."""
-        if self._following_run is not None:
-            self._following_run.cancel()
+        for task in (self._following_run, self._following_curve):
+            if task is not None:
+                task.cancel()
 
     async def _follow(self) -> None:
         try:
@@ -92,6 +97,24 @@ class RunScreen(View):
             self.problem = acting.sentence(error, self.deck.state.user)
             self.missing = isinstance(error, NotFound)
             self.renew()
+
+    async def _follow_curve(self) -> None:
+        """Ask for the curve of the step in focus, once when it has ended, again and again while it runs."""
+        while True:
+            step = self.step
+            if step is not None and step.kind == "action" and step.attempt:
+                heard = self.curves.setdefault((step.id, step.attempt), curves.Heard())
+                if not heard.final:
+                    await self._hear(step, heard)
+            await asyncio.sleep(CURVE_S)
+
+    async def _hear(self, step: wire.StepView, heard: curves.Heard) -> None:
+        try:
+            news = heard.feed(await self.deck.source.curve(self.id_of, step.id, step.attempt, heard.next))
+        except OpsdeckError:
+            return  # the link says what is wrong with it
+        if news and self.is_attached:
+            self._draw_output()
 
     def take(self, run: wire.RunView) -> None:
         """A newer state of the run."""
@@ -181,15 +204,24 @@ class RunScreen(View):
             texts = run_text.event_lines(self.events, self.deck.state.now, inner)
         else:
             texts = self._transcript().wrapped(inner)
-        room = height - 1
+        drawn = self._curve(inner, height)
+        room = height - 1 - len(drawn)
         last = max(0, len(texts) - room)
         self.top = last if self.following else max(0, min(self.top, last))
         shown = texts[self.top:self.top + room]
         edge = f"{self.deck.glyphs.axis} " if wide else " "
         lines = [self._output_title(width, len(texts), room)]
+        lines += [line((edge, "dim"), *spans) for spans in drawn]
         lines += [line((edge, "dim"), text) for text in shown]
         lines += [line((edge, "dim"))] * (room - len(shown)) if wide else []
         output.show(lines)
+
+    def _curve(self, width: int, height: int) -> list[Line]:
+        step = self.step
+        heard = self.curves.get((step.id, step.attempt)) if step is not None else None
+        if heard is None or self.showing_timeline:
+            return []
+        return curves.lines(heard, width, height, self.deck.glyphs)[:max(0, height - 3)]
 
     def _output_title(self, width: int, count: int, room: int) -> Line:
         rule = self.deck.glyphs.rule

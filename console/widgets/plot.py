@@ -83,8 +83,9 @@ class Canvas:
 
 
 def plot(curves: Sequence[Curve], width: int, height: int, top: float, *, limit: float | None,
-         braille: bool, axis: str, at_limit: str = "", also: float | None = None) -> list[Line]:
-    """`height` lines of `width` cells: an axis with the top, the middle and zero, and the curves.
+         braille: bool, axis: str, at_limit: str = "", also: float | None = None,
+         bottom: float = 0.0) -> list[Line]:
+    """`height` lines of `width` cells: an axis with the top, the middle and the bottom, and the curves.
 
     With `at_limit` the axis names the limit by it, where it lies, in the place of top and middle; `also`
     is a second level, dotted without a name.
@@ -96,15 +97,27 @@ def plot(curves: Sequence[Curve], width: int, height: int, top: float, *, limit:
     if also is not None and also <= top:
         canvas.level(also, top)
     for curve in curves:
-        canvas.draw(curve, top)
-    labels = {0: format.plain(top), height - 1: "0"}
+        canvas.draw(_above(curve, bottom), top - bottom)
+    labels = {0: format.plain(_short(top)), height - 1: format.plain(_short(bottom))}
     if at_limit and limit is not None and limit <= top:
         level = round(limit / top * (canvas.rows - 1))
         labels = {(canvas.rows - 1 - level) // (4 if braille else 1): at_limit, height - 1: "0"}
     elif height > 4:
-        labels[(height - 1) // 2] = format.plain(top * (1 - ((height - 1) // 2) / (height - 1)))
+        middle = top - (top - bottom) * ((height - 1) // 2) / (height - 1)
+        labels[(height - 1) // 2] = format.plain(_short(middle))
     return [((format.right(labels.get(row, "")[:GUTTER], GUTTER), "dim"), (axis, "dim"),
              *canvas.rows_of(row)) for row in range(height)]
+
+
+def _above(curve: Curve, bottom: float) -> Curve:
+    if not bottom:
+        return curve
+    return Curve(curve.role, [None if v is None else v - bottom for v in curve.values], curve.letter)
+
+
+def _short(value: float) -> float:
+    """With as many digits as the gutter holds."""
+    return float(f"{value:.3g}")
 
 
 def ceiling(curves: Sequence[Curve], limit: float | None) -> float:

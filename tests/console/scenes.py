@@ -101,6 +101,10 @@ def _unwatched(one: wire.Rollout) -> None:
     one.watching, one.lease_s = False, 12.0
 
 
+def _training(source: FakeSource) -> None:
+    source.world.train()
+
+
 SCENES = (
     Scene("fleet"),
     Scene("fleet-calm", prepare=_calm, picture=False),
@@ -124,6 +128,7 @@ SCENES = (
     Scene("run-abort", ("x",), run="184", picture=False),
     Scene("run-timeline", ("t",), run="184", picture=False),
     Scene("run-done", run="176", picture=False),
+    Scene("run-training", typed(":run 190\r"), prepare=_training),
     Scene("fleet-rollouts", prepare=_rolling),
     Scene("rollouts", (*typed(":rollouts"), "enter"), prepare=_rolling),
     Scene("rollout-healthy", typed(":rollout search-rank\r"), write=True, prepare=_rolling),
