@@ -1,4 +1,4 @@
-"""The curves that a step draws while it runs, such as its loss: what was heard of them, and as lines. Pure."""
+"""The curves a step draws while it runs, such as its loss: what was heard of them, and as lines. Pure."""
 
 from __future__ import annotations
 
