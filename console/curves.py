@@ -67,8 +67,8 @@ def _said(name: str, points: list[tuple[float, float]], width: int, glyphs: Glyp
     if room >= 8:
         values = [v for v in _spread(points, room) if v is not None]
         low, high = min(values), max(values)
-        spark = format.spark([v - low for v in values], glyphs.spark, high - low) if high > low else ""
-        spans.append(("  " + spark, "spark"))
+        if high > low:
+            spans.append(("  " + format.spark([v - low for v in values], glyphs.spark, high - low), "spark"))
     return line(*spans)
 
 
