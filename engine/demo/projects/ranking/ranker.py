@@ -1,0 +1,111 @@
+"""A linear ranking: learned from pairs, kept as plain JSON, and loaded for evaluation.
+
+The folder `model` holds ranker.json, from which `load` scores, and model.onnx, which a model server serves.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pyarrow as pa
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from similarity import FEATURES
+
+Floats = NDArray[np.float64]
+OPSET, IR_VERSION = 17, 8
+OUTPUT = "score"
+FILE = "ranker.json"
+FLAT = 1e-12  # a feature that varies less says nothing
+
+
+def matrix(table: pa.Table) -> Floats:
+    """FEATURES as float64 (rows, 11). Raises KeyError for a column that is not there, ValueError for a value
+    that is missing: a candidate without a likeness cannot be placed."""
+    columns = [table[name].cast(pa.float64()).to_numpy(zero_copy_only=False) for name in FEATURES]
+    found = np.stack(columns, axis=1).astype(np.float64)
+    if not np.isfinite(found).all():
+        row, column = np.argwhere(~np.isfinite(found))[0]
+        raise ValueError(f"the {FEATURES[column]} of row {row} is missing")
+    return found
+
+
+def pairs(relevant: NDArray[np.int64], query: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """All (better, worse) rows (p,), (p,) of the same query whose relevance differs."""
+    better, worse = [], []
+    for one in np.unique(query):
+        rows = np.flatnonzero(query == one)
+        above, below = np.nonzero(relevant[rows][:, None] > relevant[rows][None, :])
+        better.append(rows[above])
+        worse.append(rows[below])
+    return np.concatenate(better), np.concatenate(worse)
+
+
+def loss(differences: Floats, weights: Floats) -> float:
+    """The mean over pairs (p, 11) of log(1 + exp(-margin)): RankNet's cost (Burges et al. 2005), in nats."""
+    return float(np.logaddexp(0, -(differences * weights).sum(axis=1)).mean())
+
+
+def descend(differences: Floats, ridge: float, iterations: int) -> Iterator[tuple[int, Floats]]:
+    """Newton's method on `loss` plus ridge/2 of the squared weights, which is convex: weights (11,) by step.
+
+    The sums over pairs do not go through BLAS, whose order of adding depends on its threads.
+    """
+    weights = np.zeros(differences.shape[1])
+    for step in range(1, iterations + 1):
+        chance = 1 / (1 + np.exp((differences * weights).sum(axis=1)))  # that the pair is the wrong way round
+        slope = ridge * weights - (differences * chance[:, None]).mean(axis=0)
+        bend = chance * (1 - chance)
+        curvature = np.stack([(differences * (bend * column)[:, None]).mean(axis=0)
+                              for column in differences.T])
+        weights = weights - np.linalg.solve(curvature + ridge * np.eye(len(weights)), slope)
+        yield step, weights
+
+
+def scale(features: Floats) -> Floats:
+    """The standard deviation of each feature (11,); a flat one counts as 1."""
+    spread = features.std(axis=0)
+    return np.where(spread > FLAT, spread, 1.0)
+
+
+def save(model: Path, weights: Floats) -> None:
+    """Write the folder `model`: ranker.json and model.onnx. Raises ValueError when the two disagree."""
+    model.mkdir(parents=True, exist_ok=True)
+    content = {"format": 1, "weights": dict(zip(FEATURES, weights.tolist(), strict=True))}
+    (model / FILE).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    exported = to_onnx(weights)
+    trial = np.random.default_rng(0).uniform(-1, 1, (256, len(FEATURES)))
+    session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
+    columns = {name: trial[:, at].astype(np.float32) for at, name in enumerate(FEATURES)}
+    off = np.abs(session.run([OUTPUT], columns)[0] - (trial * weights).sum(axis=1)).max()
+    if not off <= 1e-5 * max(1.0, float(np.abs(weights).sum())):
+        raise ValueError(f"model.onnx is off ranker.json by up to {off:.3g}")
+    (model / "model.onnx").write_bytes(exported)
+
+
+def load(model: Path) -> Callable[[pa.Table], Floats]:
+    """The ranking of a folder: from a table with FEATURES to scores (rows,), the better the higher."""
+    kept = json.loads((model / FILE).read_bytes())["weights"]
+    weights = np.array([kept[name] for name in FEATURES])
+    return lambda table: np.asarray((matrix(table) * weights).sum(axis=1))
+
+
+def to_onnx(weights: Floats) -> bytes:
+    """Each feature by its name, float [N], to `score`, float [N]; each time the same bytes."""
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None]) for name in FEATURES]
+    nodes = [helper.make_node("Unsqueeze", [name, "axis"], [f"{name}_column"]) for name in FEATURES]
+    nodes += [helper.make_node("Concat", [f"{name}_column" for name in FEATURES], ["row"], axis=1),
+              helper.make_node("MatMul", ["row", "weights"], [OUTPUT])]
+    whole = helper.make_model(helper.make_graph(
+        nodes, "ranking", inputs, [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [None])],
+        initializer=[helper.make_tensor("axis", TensorProto.INT64, [1], [1]),
+                     helper.make_tensor("weights", TensorProto.FLOAT, [len(weights)], weights.tolist())]),
+        opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    onnx.checker.check_model(whole, full_check=True)
+    return bytes(whole.SerializeToString(deterministic=True))
