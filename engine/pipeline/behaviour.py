@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from engine.errors import UsageError
+from engine.errors import OpsdeckError, UsageError
 from engine.fields import Model, Text
 from engine.pipeline.changes import Change, Table, apply
 
@@ -118,6 +118,8 @@ def answer(predict: Predict, rows: Table) -> Floats | str:
 
     try:
         scores = np.asarray(predict(rows), dtype=np.float64)
+    except OpsdeckError as error:
+        return error.message
     except Exception as error:
         text = str(error).strip().splitlines() or [""]
         return f"the model failed: {type(error).__name__}: {text[0][:200]}"
