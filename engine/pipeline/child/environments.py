@@ -18,6 +18,7 @@ from pathlib import Path
 from engine.errors import ActionFailed, OpsdeckError, UsageError
 from engine.pipeline.child import process
 from engine.pipeline.project.model import Limits, Project
+from engine.pipeline.stages.contract import Work
 
 FORMAT = 1  # of what is made; another number makes every environment anew
 LIMITS = Limits(timeout=1800.0)
@@ -63,6 +64,12 @@ def ensure(project: Project, folder: Path, places_root: Path, say: Callable[[str
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
         return python
+
+
+def of(work: Work) -> Path:
+    """`ensure` for a stage at work."""
+    project = work.project
+    return ensure(project, work.folder, work.home / "pipelines" / project.project, work.say)
 
 
 def digest(project: Project, folder: Path) -> str:

@@ -71,8 +71,8 @@ def test_a_command_finds_the_same_by_its_variables(tmp_path: Path) -> None:
      "train.entry.function"),
     ("import no_such_thing\n", "No module named 'no_such_thing'", "learn.py:1"),
     ("def fit(:\n", "SyntaxError", "learn.py:1"),
-    ("def fit(inputs, output, params):\n    raise MemoryError\n", "The training was ended for memory", "train"),
-    ("def fit(inputs, output, params):\n    raise SystemExit('no rows')\n", "exited with 1: no rows", "train"),
+    ("def fit(**_):\n    raise MemoryError\n", "The training was ended for memory", "train"),
+    ("def fit(**_):\n    raise SystemExit('no rows')\n", "exited with 1: no rows", "train"),
 ])
 def test_what_goes_wrong_is_one_line_with_the_projects_own_place(
         tmp_path: Path, code: str, message: str, where: str) -> None:

@@ -24,7 +24,8 @@ PYTHON = Path(sys.executable)
 def run(folder: Path, code: str, limits: Limits | None = None, **more: Any) -> process.Ended:
     given = process.variables(PYTHON, folder, more.pop("variables", {}))
     return process.run([sys.executable, "-c", code], folder=folder, variables=given,
-                       limits=limits or Limits(), log=folder / "log.txt", say=more.pop("say", lambda line: None), **more)
+                       limits=limits or Limits(), log=folder / "log.txt",
+                       say=more.pop("say", lambda line: None), **more)
 
 
 def gone(pid: int, within: float = 5.0) -> bool:
