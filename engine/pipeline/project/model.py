@@ -240,7 +240,8 @@ class Release(Model):
 
 class Retraining(Model):
     """What begins this pipeline by itself. At most one run of a model at a time; what comes while one runs
-    waits, and of several only the newest is built. `quiet`: so long nothing more must come first."""
+    waits, and of several only the newest is built. `quiet`: so long nothing more must come first.
+    `procedure` is what is run: it gets `project`, and `cause`, `commit` and `folder` where it has them."""
 
     commits: Git | None = None
     data: DataTrigger | None = None
@@ -248,6 +249,7 @@ class Retraining(Model):
     drift: bool = False
     webhook: bool = False
     quiet: Positive = 60.0
+    procedure: Name = "train-and-release"
 
 
 class Git(Model):
