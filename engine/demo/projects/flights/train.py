@@ -98,7 +98,8 @@ def fit(inputs: Path, output: Path, params: dict[str, Any]) -> None:
         probability = np.asarray(model.predict_proba(rows.features)[:, 1], dtype=np.float64)
         return log_loss(rows.labels, probability, rows.weights), probability
 
-    model, points = None, {}
+    model: Any = None
+    points: dict[str, float] = {}
     with (output / "metrics.jsonl").open("w", encoding="utf-8") as curve:
         for trees, model in grow(learned, params, seed):
             points = {"loss": loss(model, learned)[0], "validation_loss": loss(model, validation)[0]}

@@ -1,7 +1,4 @@
-"""A linear ranking: learned from pairs, kept as plain JSON, and loaded for evaluation.
-
-The folder `model` holds ranker.json, from which `load` scores, and model.onnx, which a model server serves.
-"""
+"""A linear ranking: learned from pairs, kept as ONNX, and loaded for evaluation by a function of its own."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.numpy_helper
 import onnxruntime
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -21,7 +19,6 @@ from similarity import FEATURES
 Floats = NDArray[np.float64]
 OPSET, IR_VERSION = 17, 8
 OUTPUT = "score"
-FILE = "ranker.json"
 FLAT = 1e-12  # a feature that varies less says nothing
 
 
@@ -74,25 +71,32 @@ def scale(features: Floats) -> Floats:
     return np.where(spread > FLAT, spread, 1.0)
 
 
-def save(model: Path, weights: Floats) -> None:
-    """Write the folder `model`: ranker.json and model.onnx. Raises ValueError when the two disagree."""
-    model.mkdir(parents=True, exist_ok=True)
-    content = {"format": 1, "weights": dict(zip(FEATURES, weights.tolist(), strict=True))}
-    (model / FILE).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+def save(folder: Path, weights: Floats) -> None:
+    """Write model.onnx, and weights.json for people to read. Raises ValueError when the served model is off
+    the evaluated one."""
     exported = to_onnx(weights)
     trial = np.random.default_rng(0).uniform(-1, 1, (256, len(FEATURES)))
     session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
     columns = {name: trial[:, at].astype(np.float32) for at, name in enumerate(FEATURES)}
     off = np.abs(session.run([OUTPUT], columns)[0] - (trial * weights).sum(axis=1)).max()
     if not off <= 1e-5 * max(1.0, float(np.abs(weights).sum())):
-        raise ValueError(f"model.onnx is off ranker.json by up to {off:.3g}")
-    (model / "model.onnx").write_bytes(exported)
+        raise ValueError(f"model.onnx is off the learned weights by up to {off:.3g}")
+    (folder / "model.onnx").write_bytes(exported)
+    told = json.dumps(dict(zip(FEATURES, weights.tolist(), strict=True)), indent=1, sort_keys=True)
+    (folder / "weights.json").write_text(told + "\n", encoding="utf-8")
 
 
 def load(model: Path) -> Callable[[pa.Table], Floats]:
-    """The ranking of a folder: from a table with FEATURES to scores (rows,), the better the higher."""
-    kept = json.loads((model / FILE).read_bytes())["weights"]
-    weights = np.array([kept[name] for name in FEATURES])
+    """The ranking that model.onnx holds: from a table with FEATURES to scores (rows,), the better the higher.
+
+    The weights are taken out and used in NumPy, so that this needs no ONNX Runtime. Raises ValueError for a
+    model of another kind.
+    """
+    graph = onnx.load(model).graph
+    found = {one.name: onnx.numpy_helper.to_array(one) for one in graph.initializer}
+    if "weights" not in found or [one.name for one in graph.input] != list(FEATURES):
+        raise ValueError(f"{model.name} is not a linear ranking of {', '.join(FEATURES)}")
+    weights = found["weights"].astype(np.float64)
     return lambda table: np.asarray((matrix(table) * weights).sum(axis=1))
 
 

@@ -35,7 +35,7 @@ def _cosine(one: Floats, many: Floats) -> Floats:
     flat, others = one.ravel(), many.reshape(len(many), -1)
     lengths = np.linalg.norm(flat) * np.linalg.norm(others, axis=1)
     dots = (others * flat).sum(axis=1)
-    return np.divide(dots, lengths, out=np.zeros(len(many)), where=lengths > 0)
+    return np.asarray(np.divide(dots, lengths, out=np.zeros(len(many)), where=lengths > 0))
 
 
 def _coarse(pictures: Floats) -> Floats:

@@ -14,7 +14,7 @@ from similarity import FEATURES
 
 
 def fit(inputs: Path, output: Path, params: dict[str, Any]) -> None:
-    """Read inputs/train.parquet; write model/, metrics.json and metrics.jsonl into `output`.
+    """Read inputs/train.parquet; write model.onnx, weights.json, metrics.json and metrics.jsonl to `output`.
 
     Raises ValueError where no query has both a relevant candidate and another.
     """
@@ -36,7 +36,7 @@ def fit(inputs: Path, output: Path, params: dict[str, Any]) -> None:
             last = ranker.loss(differences, weights)
             curve.write(json.dumps({"step": step, "loss": last}) + "\n")
             curve.flush()
-    ranker.save(output / "model", weights / spread)
+    ranker.save(output, weights / spread)
     metrics = {"loss": last, "pairs": len(better), "rows": len(table)}
     text = json.dumps(metrics, indent=1, sort_keys=True) + "\n"
     (output / "metrics.json").write_text(text, encoding="utf-8")

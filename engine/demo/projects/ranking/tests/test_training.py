@@ -69,11 +69,11 @@ def cost(differences: ranker.Floats, weights: ranker.Floats) -> float:
 
 def test_it_ranks_fresh_queries_by_what_matters(trained: tuple[Path, Path]) -> None:
     fresh = synthetic(100, seed=9)
-    scores = ranker.load(trained[0] / "model")(fresh).reshape(100, 10)
+    scores = ranker.load(trained[0] / "model.onnx")(fresh).reshape(100, 10)
     relevant = np.asarray(fresh["relevant"]).reshape(100, 10)
     first = relevant[np.arange(100), scores.argmax(axis=1)]
     assert first.mean() > 0.9
-    weights = json.loads((trained[0] / "model" / "ranker.json").read_text())["weights"]
+    weights = json.loads((trained[0] / "weights.json").read_text())
     assert max(weights, key=lambda name: abs(weights[name])) == "seen"
 
 
@@ -87,17 +87,17 @@ def test_the_curve_falls_and_ends_at_the_loss_of_the_metrics(trained: tuple[Path
 
 def test_two_trainings_give_the_same_bytes(trained: tuple[Path, Path]) -> None:
     one, two = trained
-    for name in ("model/ranker.json", "model/model.onnx", "metrics.json", "metrics.jsonl"):
+    for name in ("model.onnx", "weights.json", "metrics.json", "metrics.jsonl"):
         assert (one / name).read_bytes() == (two / name).read_bytes()
 
 
 def test_what_is_served_ranks_as_what_is_evaluated(trained: tuple[Path, Path]) -> None:
     fresh = synthetic(20, seed=4)
-    session = onnxruntime.InferenceSession((trained[0] / "model" / "model.onnx").read_bytes(),
+    session = onnxruntime.InferenceSession((trained[0] / "model.onnx").read_bytes(),
                                            providers=["CPUExecutionProvider"])
     columns = {name: fresh[name].to_numpy().astype(np.float32) for name in FEATURES}
     served = session.run(["score"], columns)[0]
-    assert np.abs(served - ranker.load(trained[0] / "model")(fresh)).max() < 1e-4
+    assert np.abs(served - ranker.load(trained[0] / "model.onnx")(fresh)).max() < 1e-4
 
 
 def test_queries_of_one_relevance_only_are_refused(tmp_path: Path) -> None:
@@ -113,3 +113,13 @@ def test_a_missing_likeness_is_refused_by_column_and_row() -> None:
     torn = rows.set_column(0, FEATURES[0], pa.array([0.5, None, *[0.5] * 8]))
     with pytest.raises(ValueError, match="pixels of row 1 is missing"):
         ranker.matrix(torn)
+
+
+def test_a_model_of_another_kind_is_refused(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load(trained[0] / "model.onnx")
+    model.graph.input[0].name = "something"
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(ValueError, match="not a linear ranking"):
+        ranker.load(tmp_path / "model.onnx")
