@@ -25,7 +25,7 @@ STOPPED = ("refused", "rolled back", "aborted")
 
 def run(work: Work) -> Done:
     """Register what training left. Result: name, version, alias, mlflow_run, already, payload,
-    manifest_sha256, identity, and the manifest in the output.
+    champion (the version in production), manifest_sha256, identity, and the manifest in the output.
 
     Raises ActionFailed while the registry does not answer, UsageError for a model that cannot be read.
     """
@@ -46,6 +46,7 @@ def run(work: Work) -> Done:
         else:
             work.say(f"this very build is {project.model} version {found.version} already")
             _log_manifest(registry, found.run_id, recorded, work.run)
+        champion = _champion(work, registry)
         alias = _alias(registry, project.model, str(found.version))
     _keep_cases(work)
     model = recorded.manifest.known.artifacts[recorded.model.name]
@@ -55,7 +56,7 @@ def run(work: Work) -> Done:
             f"Registered as {project.model} version {version}, alias {alias}.")
     return Done(True, says, {
         "name": project.model, "version": version, "alias": alias, "mlflow_run": found.run_id,
-        "already": already, "payload": model.payload, "identity": recorded.identity,
+        "already": already, "champion": champion, "payload": model.payload, "identity": recorded.identity,
         "manifest_sha256": recorded.manifest.sha256,
         "version_manifest_sha256": found.tags.get("opsdeck.manifest_sha256")}, ("manifest.json",))
 
@@ -196,6 +197,20 @@ def _alias(registry: Registry, model: str, version: str) -> str:
     if held is not None and held.tags.get(OUTCOME, "").startswith(STOPPED):
         registry.tag(model, version, OUTCOME, f"candidate again; before: {held.tags[OUTCOME]}"[:4000])
     return CANDIDATE
+
+
+def _champion(work: Work, registry: Registry) -> str | None:
+    """The version in production; what it was made of goes into the output as champion.json, if known."""
+    version = registry.aliases(work.project.model).get(CHAMPION)
+    held = registry.version(work.project.model, version) if version is not None else None
+    run = held.tags.get("opsdeck.run") if held is not None else None
+    if held is not None and run is not None and held.run_id:
+        name = f"opsdeck/manifest-{run}.json"
+        with answering(registry.tracking), tempfile.TemporaryDirectory(prefix="opsdeck-register-") as room:
+            if any(one.path == name for one in registry.client.list_artifacts(held.run_id, "opsdeck")):
+                got = registry.client.download_artifacts(held.run_id, name, room)
+                (work.output / "champion.json").write_bytes(Path(got).read_bytes())
+    return version
 
 
 def _keep_cases(work: Work) -> None:

@@ -1,0 +1,82 @@
+"""A page as Markdown and as HTML. What comes from a project is text in both: markup in it does nothing."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.pipeline.stages.page.blocks import Block, Items, Lines, Page, Plot, Table, Text
+
+TEMPLATE = "page.html.j2"
+MARKS = {"good": "✔ ", "bad": "✘ ", "doubt": "? ", "plain": ""}
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!&$])")
+
+
+def markdown(page: Page) -> str:
+    """GitHub's Markdown; the plots are in the HTML alone, their numbers stand in the tables."""
+    parts = [f"# {escaped(page.title)}", f"**{MARKS[page.tone]}{escaped(page.verdict)}**"]
+    if page.against:
+        parts += ["What speaks against it:", _items(page.against)]
+    if page.known:
+        parts += ["To be known:", _items(page.known)]
+    for section in page.sections:
+        parts.append(f"## {escaped(section.title)}")
+        parts += [_block(block) for block in section.blocks]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def html(page: Page) -> str:
+    """One file that needs no other: styles and plots are in it, scripts and fetches are forbidden in it."""
+    import jinja2
+
+    made = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
+                              undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.filters["plain"] = visible
+    made.globals["kind"] = lambda block: type(block).__name__.lower()
+    return made.get_template(TEMPLATE).render(page=page, marks=MARKS)
+
+
+def escaped(text: str) -> str:
+    """A text on one line of Markdown, in which nothing is markup."""
+    flat = " ".join(visible(str(text)).split())
+    return re.sub(r"^([-+]|\d+[.)])(?=\s)", r"\\\1", _SPECIAL.sub(r"\\\1", flat))
+
+
+def visible(text: str) -> str:
+    """Without control characters, and without those that turn the direction of writing."""
+    return "".join(c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co") else "\ufffd"
+                   for c in text)
+
+
+def _block(block: Block) -> str:
+    if isinstance(block, Text):
+        return MARKS[block.tone] + escaped(block.text)
+    if isinstance(block, Items):
+        return _items(block.items)
+    if isinstance(block, Table):
+        return _table(block)
+    if isinstance(block, Lines):
+        return _fenced(block.lines)
+    return f"*{escaped(block.says)}*" if isinstance(block, Plot) else ""
+
+
+def _items(items: Sequence[str]) -> str:
+    return "\n".join(f"- {escaped(item)}" for item in items)
+
+
+def _table(table: Table) -> str:
+    plain = len(table.head) - table.numbers
+    head = "| " + " | ".join(escaped(name) or " " for name in table.head) + " |"
+    rule = "|" + "|".join("---" if at < plain else "---:" for at in range(len(table.head))) + "|"
+    return "\n".join([head, rule, *("| " + " | ".join(escaped(cell) or " " for cell in row) + " |"
+                                    for row in table.rows)])
+
+
+def _fenced(lines: Sequence[str]) -> str:
+    """A code block whose fence is longer than any run of backticks in it."""
+    shown = [visible(line).replace("\n", " ") for line in lines]
+    longest = max((len(run) for line in shown for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([f"{fence}text", *shown, fence])
