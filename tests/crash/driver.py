@@ -1,6 +1,4 @@
-"""An engine that kills itself with SIGKILL at one chosen boundary. Run as a process by the tests.
-
-    python -m tests.crash.driver HOME BOUNDARY [start|recover]
+"""An engine that kills itself with SIGKILL at one chosen boundary. Forked by the tests.
 
 BOUNDARY is `append:N:before`, `append:N:after` (round the Nth commit of this process) or
 `effect:STEP:before|after` (round the process of that step), or `none`. Each commit that returned is
@@ -12,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -86,7 +83,9 @@ class Doomed(Kit):
         self.performer.perform = performed  # type: ignore[method-assign]
 
 
-async def main(home: Path, boundary: str, how: str) -> None:
+async def main(home: Path, boundary: str, how: str) -> str:
+    """`how` is start or recover. A line for each run: its state, and its steps of unknown outcome."""
+    said = []
     with take(home / "engine.lock"):
         kit = Doomed(home, Config(), World(), time.time)
         kit.arm(boundary)
@@ -101,9 +100,6 @@ async def main(home: Path, boundary: str, how: str) -> None:
                 by = next(p for p in (BOB, EVE) if p.user not in have)
                 await kit.act(live, "approve", by=by, step="gate")
                 view = await kit.until(live, lambda v: v.state in ("done", "failed", "waiting"), PATIENCE)
-            print(view.state, [s.id for s in view.steps if s.state == "unknown"], flush=True)
+            said.append(f"{view.state} {[s.id for s in view.steps if s.state == 'unknown']}\n")
         await kit.close()
-
-
-if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3]))
+    return "".join(said)

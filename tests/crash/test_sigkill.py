@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import random
+import signal
 import subprocess
-import sys
+import time
+import traceback
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from engine.journal.sqlite import SqliteJournal
+from tests.crash.driver import main
 
 COMMITS = 9  # of an undisturbed run of the six steps with its two approvals
 ONCE = ("first", "gate", "probed", "last")
@@ -21,9 +26,31 @@ KILLED = -9
 
 
 def engine(home: Path, boundary: str, how: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "tests.crash.driver", str(home), boundary, how],
-                          capture_output=True, text=True, timeout=60,
-                          cwd=Path(__file__).parents[2])
+    """One life of an engine: a forked process, so that a life costs no imports."""
+    home.mkdir(exist_ok=True)
+    out, err = home / "out", home / "err"
+    pid = os.fork()
+    if pid == 0:
+        try:
+            for place, stream in ((out, 1), (err, 2)):
+                os.dup2(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+            said = asyncio.run(main(home, boundary, how))
+            os.write(1, said.encode())
+            os._exit(0)
+        except BaseException:
+            os.write(2, traceback.format_exc().encode())
+        os._exit(70)
+    end = time.monotonic() + 60.0
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return subprocess.CompletedProcess((boundary, how), os.waitstatus_to_exitcode(status),
+                                               out.read_text(), err.read_text())
+        if time.monotonic() > end:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise AssertionError(f"it does not end: {boundary} {how}: {err.read_text()}")
+        time.sleep(0.005)
 
 
 def marks(home: Path) -> Counter[str]:

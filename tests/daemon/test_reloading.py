@@ -139,10 +139,11 @@ async def test_a_config_that_has_gone_is_a_mistake_and_not_the_defaults(home: Ho
 
 
 async def test_an_engine_that_began_without_services_watches_those_that_come(home: Home) -> None:
+    home.config.write_text("engine: {stale_after: 1s}\n")
     async with engine_of(home) as app:
         assert await names(app.backend) == []
         home.config.write_text("services: {flights: {scrape: [http://127.0.0.1:1/metrics]}}\n"
-                               "engine: {library: []}\n")
+                               "engine: {library: [], stale_after: 1s}\n")
         await app.backend.reload(ADMIN)
         async with asyncio.timeout(20):
             while all(e.kind != "target.lost" for e in await app.backend.events(50, None)):

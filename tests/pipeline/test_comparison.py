@@ -141,13 +141,15 @@ def test_too_few_rows_are_not_shown_rather_than_failed_and_how_many_would_do_is_
 
 
 def test_the_rows_said_to_be_needed_do_show_it_four_times_in_five():
-    """A gate that lies 0.005 below what 2,000 rows of two equal models gave; then so many rows as it says."""
+    """A gate that lies 0.005 below what 2,000 rows of two equal models gave; then so many rows as it says.
+    Of 25 comparisons 16 to 23 must show it: so they do in 96 cases of 100 at a power of 80 %, in 11 at 50 %, and
+    in 9 at 98 %."""
     pair = two_models(RNG(0), 2000, noise=(0.6, 0.6))
     gain = judged([Improvement(metric="log_loss")], *pair).comparisons[0].gain
     says = judged([NonInferiority(metric="log_loss", margin=0.005 - gain)], *pair).gates[0].says
     needed = int(says.split("about ")[1].split(" rows")[0].replace(",", ""))
     again = [NonInferiority(metric="log_loss", margin=0.005)]  # the true gain is 0
-    assert 0.6 < shares(again, lambda rng: two_models(rng, needed, noise=(0.6, 0.6)), 40)[0] <= 0.95
+    assert 0.6 < shares(again, lambda rng: two_models(rng, needed, noise=(0.6, 0.6)), 25)[0] <= 0.95
 
 
 def test_the_same_model_twice_is_not_inferior_is_no_improvement_and_is_told():

@@ -1,4 +1,8 @@
-"""The promise to a good version and about a bad one, by simulation through the real fold, seeds fixed."""
+"""The promise to a good version and about a bad one, by simulation through the real fold, seeds fixed.
+
+A false alarm is promised in at most 1 of 100 rollouts; the soak run asks 300 for it. The short one asks
+100 and lets one pass: at a true rate of 5 % it would be red in 96 cases of 100, at 3 % in 81.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,11 @@ import pytest
 
 from tests.rollout.simulation import EDGES, SETUP, Outcome, World, simulate
 
-RUNS, TICKS = 300, 180
+TICKS = 180
 _from_five = {share: lambda t, share=share: share if t >= 5 else 0.0 for share in (1.0, 0.4, 0.15)}
 
 
-def runs(world: World, seed: int, count: int = RUNS, ticks: int = TICKS, **more: bool) -> list[Outcome]:
+def runs(world: World, seed: int, count: int, ticks: int = TICKS, **more: bool) -> list[Outcome]:
     return [simulate(world, np.random.default_rng([seed, run]), ticks, **more) for run in range(count)]
 
 
@@ -22,8 +26,9 @@ def test_every_metric_of_the_default_plan_is_on():
     assert set(EDGES) == {"latency p95", "latency p99"}
 
 
-def test_identical_versions_are_rolled_back_less_than_once_in_a_hundred_times():
-    assert sum(one.at is not None for one in runs(World(), 1)) / RUNS <= 0.01
+@pytest.mark.parametrize("count", [100, pytest.param(300, marks=pytest.mark.soak)])
+def test_identical_versions_are_rolled_back_less_than_once_in_a_hundred_times(count: int):
+    assert sum(one.at is not None for one in runs(World(), 1, count)) / count <= 0.01
 
 
 def test_nor_under_an_incident_that_both_share():

@@ -8,7 +8,9 @@ import pytest
 from engine.pipeline.expectations import Finding, check, learn
 from tests.pipeline.expectations.made import START, replaced, table
 
-RUNS = 500
+# Of 200 checks two may find something: at a true rate of 3 % that is red in 94 cases of 100, at 5 % in 998
+# of 1000. The soak run asks 500.
+RUNS = 200
 # A column with one gap in a thousand may well have none in a thousand rows of history; that gaps are hard
 # from then on is the rule, and not a matter of chance. The tables have no such column.
 
@@ -17,8 +19,9 @@ def found(findings: list[Finding]) -> set[tuple[str, str]]:
     return {(one.column, one.kind) for one in findings}
 
 
-@pytest.mark.parametrize(("old", "new", "runs"), [(1000, 1000, RUNS), (60, 60, 100), (5000, 300, 40),
-                                                  (300, 5000, 40)])
+@pytest.mark.parametrize(("old", "new", "runs"), [
+    (1000, 1000, RUNS), pytest.param(1000, 1000, 500, marks=pytest.mark.soak), (60, 60, 100), (5000, 300, 40),
+    (300, 5000, 40)])
 def test_at_most_one_check_in_a_hundred_finds_something_where_nothing_changed(
         old: int, new: int, runs: int) -> None:
     alarms = []
