@@ -42,6 +42,8 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
     )),
     ("Train", (
         ("reproduce", "engine.cli.reproduce", "find what keeps a training run from being repeated"),
+        ("models", "engine.cli.models", "two runs or versions of a model side by side"),
+        ("cases", "engine.cli.cases", "the hard cases that a model must bear; make one of a request"),
     )),
     ("Set up", (
         ("engine", "engine.cli.engine_", "start, stop and look at the engine"),

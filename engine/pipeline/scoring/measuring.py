@@ -1,7 +1,7 @@
 """How long a model takes to answer, and how much memory it needs, one model or two in turn.
 
-Each batch size has a warm-up and then so many calls as the bound of its quantile needs, within a time. Two
-models are measured in turns of a few calls, first one, then the other, then the other way round: a machine
+Each batch size has a warm-up and then calls for a while: at least so many as the bound of a quantile needs,
+unless that takes too long. Two models are measured in turns of a few calls, first one, then the other, then the other way round: a machine
 that is busy for a while slows both alike. Clocks are read in the model's own process, around the call alone
 (see `child`).
 """
@@ -26,7 +26,10 @@ TURN = 25  # calls before it is the other's turn
 WARM_UP = 50  # calls, or WARM_UP_S
 WARM_UP_S = 0.5
 MARGIN = 1.5  # times the calls that the bound of a quantile needs at least
-SECONDS = 4.0  # of calls of one batch size of one model
+MOST = 3000  # calls
+SECONDS = 3.0  # of calls of one batch size of one model, once it has had enough
+LONGEST = 10.0  # seconds, enough or not
+LONGEST_GATED = 60.0  # where a gate looks at the latency
 HELD = 4096  # rows that batches are cut from
 
 
@@ -57,21 +60,22 @@ def calls_for(quantile: float, confidence: float) -> int:
 
 
 def measure(models: Mapping[str, Scorer], rows: Table, batches: Sequence[int], *, quantile: float = 0.99,
-            confidence: float = 0.95, seconds: float = SECONDS) -> dict[str, list[Speed]]:
-    """Each model at each batch size, in the order given. Raises ModelFailed when one does not answer."""
+            confidence: float = 0.95, longest: float = LONGEST) -> dict[str, list[Speed]]:
+    """Each model at each batch size, in the order given, for at most `longest` seconds each. Raises
+    ModelFailed when one does not answer."""
     largest = max(batches)
     for one in models.values():
         one.hold(rows.slice(0, max(HELD, largest)), largest)
     calls = calls_for(quantile, confidence)
     found: dict[str, list[Speed]] = {name: [] for name in models}
     for batch in batches:
-        taken = _in_turns(models, batch, calls, seconds)
+        taken = _in_turns(models, batch, calls, longest)
         for name, ms in taken.items():
             found[name].append(Speed(batch, ms, len(ms) >= least_for(quantile, (1 - confidence) / 2)))
     return found
 
 
-def _in_turns(models: Mapping[str, Scorer], batch: int, calls: int, seconds: float) -> dict[str, Floats]:
+def _in_turns(models: Mapping[str, Scorer], batch: int, calls: int, longest: float) -> dict[str, Floats]:
     import numpy as np
 
     taken: dict[str, list[Floats]] = {}
@@ -79,11 +83,13 @@ def _in_turns(models: Mapping[str, Scorer], batch: int, calls: int, seconds: flo
         one.raw.measure(batch, WARM_UP, 0, WARM_UP_S)
         taken[name] = []
     order, done, spent = list(models), 0, dict.fromkeys(models, 0.0)
-    while done < calls and max(spent.values()) < seconds:
-        now = min(TURN, calls - done)
+    while done < max(calls, MOST):
+        longer = max(spent.values())
+        if longer > longest or (longer > SECONDS and done >= calls):
+            break
         got = []
         for name in order:
-            ms = models[name].raw.measure(batch, now, done * batch, seconds / 4)
+            ms = models[name].raw.measure(batch, TURN, done * batch, longest / 4)
             taken[name].append(ms)
             spent[name] += float(ms.sum()) / 1000
             got.append(len(ms))

@@ -28,7 +28,7 @@ from engine.pipeline.scoring.measuring import Speed
 from engine.pipeline.scoring.rows import HeldOut
 from engine.pipeline.scoring.scores import ModelFailed
 from engine.pipeline.stages.contract import Done, Work
-from engine.pipeline.stages.evaluate import asked, quantile_of
+from engine.pipeline.stages.evaluate import asked, longest, quantile_of
 from engine.reproduce import payload
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _speeds(work: Work, held: HeldOut, models: dict[str, Path]) -> tuple[dict[st
         scorers = {name: stack.enter_context(opened(work, STAGE, model, held.shown, f"the {name}"))
                    for name, model in models.items()}
         found = measuring.measure(scorers, held.rows, [1], quantile=quantile_of(project),
-                                  confidence=project.evaluate.confidence)
+                                  confidence=project.evaluate.confidence, longest=longest(project))
         memory = {name: one.raw.peak_mb() for name, one in scorers.items()}
     return {name: one[0] for name, one in found.items()}, memory
 

@@ -84,13 +84,20 @@ def _measured(work: Work, model: Path, held: HeldOut) -> tuple[list[Speed], floa
     project = work.project
     with opened(work, STAGE, model, held.shown) as scorer:
         speeds = measuring.measure({"model": scorer}, held.rows, sorted(set(project.evaluate.batches)),
-                                   quantile=quantile_of(project), confidence=project.evaluate.confidence)
+                                   quantile=quantile_of(project), confidence=project.evaluate.confidence,
+                                   longest=longest(project))
         return speeds["model"], scorer.raw.idle_mb, scorer.raw.peak_mb()
 
 
 def quantile_of(project: Project) -> float:
     """The highest quantile that a gate looks at, at least p99."""
     return max([0.99, *(one.quantile for one in project.gates if isinstance(one, Latency))])
+
+
+def longest(project: Project) -> float:
+    """Seconds that a batch size may take: more where a gate needs the figure."""
+    gated = any(isinstance(one, Latency) for one in project.gates)
+    return measuring.LONGEST_GATED if gated else measuring.LONGEST
 
 
 def _notes(held: HeldOut, speeds: list[Speed]) -> list[str]:
@@ -100,7 +107,7 @@ def _notes(held: HeldOut, speeds: list[Speed]) -> list[str]:
                      f"{' and others' if len(held.absent) > 5 else ''}, so nothing is said of them.")
     few = [one for one in speeds if not one.enough]
     if few:
-        told = ", ".join(f"{len(one.ms):,} of batches of {one.batch:,}" for one in few)
+        told = ", ".join(f"{len(one.ms):,} with {one.batch:,} rows" for one in few)
         notes.append(f"Too few calls fitted into the time to bound the p99: {told}.")
     return notes
 
