@@ -1,4 +1,4 @@
-"""One set of versions: pyproject.toml, requirements.lock and what is installed agree."""
+"""One set of versions: pyproject.toml, the locks and what is installed agree."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCK = (ROOT / "requirements.lock").read_text()
+APART = (ROOT / "requirements-dev.lock").read_text()
+SERVING = (ROOT / "engine" / "reproduce" / "rendering" / "serving.lock").read_text()
 
 
 def pins(requirements: list[str]) -> dict[str, str]:
@@ -29,7 +32,13 @@ TOOLS = PROJECT["dependency-groups"]["dev"]
 DIRECT = pins(PRODUCTION)
 DEVELOPMENT = pins(TOOLS)
 TRANSITIVE = pins(PROJECT["tool"]["uv"]["constraint-dependencies"])
-LOCKED = dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", LOCK, re.MULTILINE))
+
+
+def locked(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^([a-z0-9._-]+)(?:\[[a-z0-9,]+\])?==(\S+)", text, re.MULTILINE))
+
+
+LOCKED, LOCKED_APART = locked(LOCK), locked(APART)
 
 
 def needed(requirements: list[str]) -> set[str]:
@@ -65,9 +74,28 @@ def test_every_pin_is_used_and_everything_used_is_pinned() -> None:
     assert set(DIRECT | DEVELOPMENT | TRANSITIVE) == needed(PRODUCTION + TOOLS)
 
 
-def test_every_locked_version_has_hashes() -> None:
-    entries = re.split(r"^(?=[a-z0-9])", LOCK, flags=re.MULTILINE)[1:]
-    assert all("--hash=sha256:" in entry for entry in entries)
+def test_what_development_needs_is_locked_apart_from_production() -> None:
+    assert set(LOCKED_APART) == needed(TOOLS)
+    assert {name: LOCKED_APART.get(name) for name in DEVELOPMENT} == DEVELOPMENT
+    assert {name: LOCKED.get(name) for name in DIRECT} == DIRECT
+    assert not set(DEVELOPMENT) & set(LOCKED), "production would install a tool of development"
+
+
+def test_a_package_in_both_locks_has_one_version() -> None:
+    both = set(LOCKED) & set(LOCKED_APART)
+    assert both and {name: LOCKED_APART[name] for name in both} == {name: LOCKED[name] for name in both}
+
+
+def test_what_serves_in_a_container_is_the_part_of_production_that_it_needs() -> None:
+    direct = ("numpy", "onnxruntime", "uvloop")
+    assert set(locked(SERVING)) == needed([f"{name}=={DIRECT[name]}" for name in direct])
+    assert locked(SERVING).items() <= LOCKED.items()
+
+
+@pytest.mark.parametrize("lock", [LOCK, APART, SERVING], ids=["production", "development", "serving"])
+def test_every_locked_version_has_hashes(lock: str) -> None:
+    entries = re.split(r"^(?=[a-z0-9])", lock, flags=re.MULTILINE)[1:]
+    assert entries and all("--hash=sha256:" in entry for entry in entries)
 
 
 def test_what_is_installed_is_what_is_pinned() -> None:
@@ -76,7 +104,8 @@ def test_what_is_installed_is_what_is_pinned() -> None:
 
 
 def test_no_file_names_an_index() -> None:
-    for path in (ROOT / "pyproject.toml", ROOT / "requirements.lock", ROOT / ".ci" / "run"):
+    for path in (ROOT / "pyproject.toml", ROOT / "requirements.lock", ROOT / "requirements-dev.lock",
+                 ROOT / "engine" / "reproduce" / "rendering" / "serving.lock", ROOT / ".ci" / "run"):
         text = path.read_text()
         assert "index-url" not in text.replace("--no-emit-index-url", "") and "://" not in text, path
 

@@ -172,7 +172,7 @@ def stuck_now(open_here: ExitStack, how: str) -> Terminal:
 
 
 def test_one_that_is_stuck_ends_all_the_same_and_restores_the_terminal() -> None:
-    """By either signal, in its loop or in a thread; one whose terminal is gone ends, too. All wait at once."""
+    """By either signal, in its loop or in a thread; one whose terminal is gone ends, too. All at once."""
     with ExitStack() as here:
         signalled = [(number, stuck_now(here, how)) for number in (signal.SIGTERM, signal.SIGHUP)
                      for how in (STUCK_LOOP, STUCK_THREAD)]

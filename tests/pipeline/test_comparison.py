@@ -142,8 +142,8 @@ def test_too_few_rows_are_not_shown_rather_than_failed_and_how_many_would_do_is_
 
 def test_the_rows_said_to_be_needed_do_show_it_four_times_in_five():
     """A gate that lies 0.005 below what 2,000 rows of two equal models gave; then so many rows as it says.
-    Of 25 comparisons 16 to 23 must show it: so they do in 96 cases of 100 at a power of 80 %, in 11 at 50 %, and
-    in 9 at 98 %."""
+    Of 25 comparisons 16 to 23 must show it: so they do in 96 cases of 100 at a power of 80 %, in 11 at
+    50 %, and in 9 at 98 %."""
     pair = two_models(RNG(0), 2000, noise=(0.6, 0.6))
     gain = judged([Improvement(metric="log_loss")], *pair).comparisons[0].gain
     says = judged([NonInferiority(metric="log_loss", margin=0.005 - gain)], *pair).gates[0].says

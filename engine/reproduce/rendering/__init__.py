@@ -1,0 +1,1 @@
+"""Container image and Kubernetes objects of a model server, from a project's settings."""
