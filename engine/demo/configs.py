@@ -8,6 +8,8 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import os
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -20,6 +22,7 @@ from engine.demo.layout import (
     LAST_PORT,
     MARK,
     PORTS,
+    PROJECT,
     RPS,
     SERVICE,
     SPEED,
@@ -27,10 +30,12 @@ from engine.demo.layout import (
     VARIANTS,
     Layout,
     ports,
+    tracking_uri,
     write_atomically,
 )
 from engine.errors import UsageError
 
+PROJECTS = Path(__file__).parent / "projects"
 HOST = "127.0.0.1"
 WEIGHTS = {CHAMPION: 95.0, CHALLENGER: 5.0}
 GATEWAY_TIMEOUT_S = 2.0
@@ -63,10 +68,24 @@ def prepare(home: Path, *, running: bool, rps: float = RPS, speed: float = SPEED
     layout.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     for folder in (layout.root / "faults", layout.root / "models", layout.gateway_admin.parent):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    copy_project(layout)
     chosen = choose_ports(layout, running=running)
     write_gateway(layout, chosen)
     write_config(layout, chosen, rps=rps, speed=speed, start=start)
     return layout
+
+
+def copy_project(layout: Layout) -> None:
+    """The pipeline project of the flights, to be changed at will: its cases and expectations grow with it.
+
+    It is copied once, whole or not at all; a copy that is there stays as it is.
+    """
+    if layout.project.exists():
+        return
+    fresh = layout.project.with_name(f".{PROJECT}.{os.getpid()}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.copytree(PROJECTS / PROJECT, fresh, ignore=shutil.ignore_patterns("__pycache__"))
+    fresh.rename(layout.project)
 
 
 def choose_ports(layout: Layout, *, running: bool) -> dict[str, int]:
@@ -124,7 +143,9 @@ def config(layout: Layout, chosen: dict[str, int], *, rps: float, speed: float,
         "engine.serving.model_server", "--model", str(layout.model(variant)),
         "--port", str(chosen[variant]), "--faults", str(layout.faults(variant)),
         ready=f"http://{HOST}:{chosen[variant]}/ping") for variant in VARIANTS}
-    return {"services": {SERVICE: {
+    pipelines = {"tracking": tracking_uri(layout), "artifacts": layout.artifacts.as_uri(),
+                 "projects": {PROJECT: str(layout.project)}}
+    return {"pipelines": pipelines, "services": {SERVICE: {
         "title": "Will the flight arrive more than 30 minutes late",
         "owner": "demo",
         "scrape": [f"{gateway}/metrics"],

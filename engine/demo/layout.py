@@ -6,6 +6,7 @@
         data/       flights.npy, flights.json
         training/   <variant>/model.onnx, report.json
         mlflow.db   artifacts/
+        projects/   flights/        the pipeline project, a copy to work on
         models/     <variant>/model.onnx, manifest.json    what the model servers load
         faults/     <variant>.json
         labels.jsonl  predictions.jsonl  replayer.json
@@ -24,6 +25,7 @@ from typing import Any
 from engine.errors import UsageError
 
 SERVICE = "flights"
+PROJECT = "flights"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 VARIANTS = (CHAMPION, CHALLENGER)
@@ -98,6 +100,10 @@ class Layout:
     def artifacts(self) -> Path:
         return self.root / "artifacts"
 
+    @property
+    def project(self) -> Path:
+        return self.root / "projects" / PROJECT
+
     def training(self, variant: str) -> Path:
         return self.root / "training" / variant
 
@@ -134,6 +140,11 @@ def read_json(path: Path, what: str, hint: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UsageError(f"{what} is not a JSON object.", where=str(path), hint=hint)
     return value
+
+
+def tracking_uri(layout: Layout) -> str:
+    """Not quoted: SQLAlchemy would undo it, but MLflow creates the quoted folder as well."""
+    return f"sqlite:///{layout.tracking}"
 
 
 def ports(layout: Layout) -> dict[str, int]:

@@ -20,7 +20,7 @@ from typing import Any
 
 from engine.demo import configs, export, flights
 from engine.demo.command import guarded
-from engine.demo.layout import VARIANTS, Layout, ports
+from engine.demo.layout import VARIANTS, Layout, ports, tracking_uri
 from engine.demo.train import Report, load_report
 from engine.errors import ActionFailed, UsageError
 
@@ -41,11 +41,6 @@ ENVIRONMENT = {
 def requirements() -> list[str]:
     """The exact versions of REQUIRED, as installed; those of requirements.lock."""
     return [f"{name}=={importlib.metadata.version(name)}" for name in REQUIRED]
-
-
-def tracking_uri(layout: Layout) -> str:
-    """Not quoted: SQLAlchemy would undo it, but MLflow creates the quoted folder as well."""
-    return f"sqlite:///{layout.tracking}"
 
 
 def register(layout: Layout) -> dict[str, str]:
@@ -69,6 +64,8 @@ def register(layout: Layout) -> dict[str, str]:
         else:
             print(f"{variant}: these very bytes are {MODEL} version {version} already", flush=True)
         lay_out(layout, report, contents[variant], version)
+        # What is laid out is served: the alias `champion` says which version is in production.
+        client.set_registered_model_alias(MODEL, variant, version)
         versions[variant] = version
     return versions
 
@@ -165,7 +162,6 @@ def _log(mlflow: Any, client: Any, layout: Layout, report: Report, content: byte
             pip_requirements=requirements(), save_as_external_data=False,
             onnx_execution_providers=["CPUExecutionProvider"])
     entry = client.create_model_version(MODEL, info.model_uri, run_id=info.run_id, tags=tags)
-    client.set_registered_model_alias(MODEL, report.variant, entry.version)
     return str(entry.version)
 
 

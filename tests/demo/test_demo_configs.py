@@ -15,6 +15,7 @@ from engine.demo import configs
 from engine.demo.export import OUTPUT
 from engine.demo.layout import FIRST_PORT, LAST_PORT, PORTS, Layout, ports
 from engine.errors import UsageError
+from engine.pipeline.project import reading
 from engine.serving import gateway_config
 
 
@@ -35,6 +36,24 @@ def test_the_engines_config_is_valid_and_has_the_four_processes(tmp_path: Path) 
     command = service.processes["replayer"].command
     assert command[command.index("--rps") + 1] == "20"
     assert service.processes["champion"].ready == f"http://127.0.0.1:{chosen['champion']}/ping"
+
+
+def test_the_engine_knows_the_pipeline_project_and_where_its_models_are(tmp_path: Path) -> None:
+    layout = configs.prepare(tmp_path, running=False)
+    pipelines = written(layout).pipelines
+    assert pipelines.projects == {"flights": layout.project}
+    assert pipelines.tracking == f"sqlite:///{layout.tracking}"
+    assert pipelines.artifacts == layout.artifacts.as_uri()
+    assert reading.problems(layout.project) == []
+    assert not list(layout.project.rglob("__pycache__"))
+
+
+def test_a_project_that_somebody_has_changed_is_kept(tmp_path: Path) -> None:
+    layout = configs.prepare(tmp_path, running=False)
+    (layout.project / "train.py").write_text("# mine\n")
+    configs.prepare(tmp_path, running=False)
+    assert (layout.project / "train.py").read_text() == "# mine\n"
+    assert [one.name for one in layout.project.parent.iterdir()] == ["flights"]
 
 
 def test_the_gateways_config_is_one_that_the_gateway_takes(tmp_path: Path) -> None:

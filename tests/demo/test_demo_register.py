@@ -137,6 +137,15 @@ def test_registering_again_adds_no_version(registered: Any, client: Any,
     manifest.verify(layout.model(CHAMPION))
 
 
+def test_the_alias_champion_is_on_the_version_that_is_laid_out_again(
+        registered: Any, client: Any, step: Callable[..., Any]) -> None:
+    layout, _ = registered
+    client.set_registered_model_alias("flights-late", CHAMPION, "2")
+    assert step("register", "--home", str(layout.home)).returncode == 0
+    assert str(client.get_model_version_by_alias("flights-late", CHAMPION).version) == "1"
+    assert manifest.verify(layout.model(CHAMPION)).version == "1"
+
+
 def test_a_model_that_is_not_the_one_that_was_compared_is_not_registered(
         trained: Layout, tmp_path: Path) -> None:
     layout = Layout(tmp_path)
