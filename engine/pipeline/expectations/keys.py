@@ -52,7 +52,7 @@ def hashes(columns: Sequence[Any]) -> Hashes:
     with np.errstate(over="ignore"):
         for at, column in enumerate(columns):
             one = _hashed(column if whole is None else column.filter(whole))
-            total = one if at == 0 else _mixed(total * np.uint64(_PAIR) + one)
+            total = one if at == 0 else mixed(total * np.uint64(_PAIR) + one)
     return total
 
 
@@ -64,19 +64,19 @@ def _hashed(column: Any) -> Hashes:
     if pa.types.is_dictionary(kind):
         return _hashed(column.cast(kind.value_type))
     if pa.types.is_floating(kind):
-        return _mixed((column.cast(pa.float64()).to_numpy(zero_copy_only=False) + 0.0).view(np.uint64))
+        return mixed((column.cast(pa.float64()).to_numpy(zero_copy_only=False) + 0.0).view(np.uint64))
     if pa.types.is_uint64(kind):
-        return _mixed(column.to_numpy(zero_copy_only=False))
+        return mixed(column.to_numpy(zero_copy_only=False))
     if pa.types.is_integer(kind):
-        return _mixed(column.cast(pa.int64()).to_numpy(zero_copy_only=False).view(np.uint64))
+        return mixed(column.cast(pa.int64()).to_numpy(zero_copy_only=False).view(np.uint64))
     if pa.types.is_timestamp(kind) or pa.types.is_date64(kind):
-        return _mixed(column.cast(pa.int64()).to_numpy(zero_copy_only=False).view(np.uint64))
+        return mixed(column.cast(pa.int64()).to_numpy(zero_copy_only=False).view(np.uint64))
     if pa.types.is_date32(kind):
         return _hashed(column.cast(pa.int32()))
     return _texts(column.cast(pa.large_string()))
 
 
-def _mixed(values: Hashes) -> Hashes:
+def mixed(values: Hashes) -> Hashes:
     """The finalizer of splitmix64 (Steele, Lea and Flood 2014): one to one, and every bit counts."""
     import numpy as np
 
@@ -106,7 +106,7 @@ def _texts(column: Any) -> Hashes:
         powers = np.concatenate([np.ones(1, np.uint64), np.full(count - 1, base)]).cumprod(dtype=np.uint64)
         back = np.concatenate([np.ones(1, np.uint64), np.full(count - 1, inverse)]).cumprod(dtype=np.uint64)
         # A byte is spread over 64 bits first: small coefficients make small lattices, and collisions.
-        spread = _mixed(np.arange(256, dtype=np.uint64))
+        spread = mixed(np.arange(256, dtype=np.uint64))
         sums = np.concatenate([np.zeros(1, np.uint64), (spread[raw] * powers[:-1]).cumsum(dtype=np.uint64)])
         value = (sums[starts + lengths] - sums[starts]) * back[starts]
-        return _mixed(value ^ _mixed(lengths.astype(np.uint64)))
+        return mixed(value ^ mixed(lengths.astype(np.uint64)))

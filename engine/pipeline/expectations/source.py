@@ -49,6 +49,13 @@ class Source:
         schema = pa.schema([self.schema.field(name) for name in columns])
         return replace(self, schema=schema, typed=self.typed if typed is None else typed)
 
+    def joined(self, others: Sequence[Source], schema: Any) -> Source:
+        """These tables and those of others, which all have the columns of `schema`. Batches keep the types
+        that each table has."""
+        every = [self, *others]
+        return Source([name for one in every for name in one.names], schema, all(one.typed for one in every),
+                      [part for one in every for part in one._parts])
+
     def rows_each(self) -> list[int]:
         """How many rows each table has."""
         return [_rows(part) for part in self._parts]
