@@ -73,6 +73,7 @@ def grow(rows: Rows, params: Mapping[str, Any], seed: int) -> Iterator[tuple[int
     model = HistGradientBoostingClassifier(
         learning_rate=params["learning_rate"], max_leaf_nodes=params["max_leaf_nodes"],
         min_samples_leaf=params["min_samples_leaf"], l2_regularization=params["l2_regularization"],
+        max_bins=params["max_bins"],
         monotonic_cst=constraints, categorical_features=None, early_stopping=False, warm_start=True,
         random_state=seed)
     trees = 0

@@ -17,7 +17,8 @@ from synthetic import synthetic
 
 PARAMS: dict[str, Any] = {
     "max_iter": 24, "every": 6, "learning_rate": 0.2, "max_leaf_nodes": 6, "min_samples_leaf": 20,
-    "l2_regularization": 1.0, "validation": 0.2, "monotonic": {"precip": "up", "visib": "down", "hour": "up"}}
+    "l2_regularization": 1.0, "max_bins": 32, "validation": 0.2,
+    "monotonic": {"precip": "up", "visib": "down", "hour": "up"}}
 
 
 @pytest.fixture(scope="module")
