@@ -17,8 +17,18 @@ from engine.procedures.actions import Registry
 
 def register(registry: Registry) -> None:
     """Add every built-in action."""
-    from engine.actions import http, metrics, notify, rollout, rollout_watch, sagemaker, service, traffic
+    from engine.actions import (
+        http,
+        metrics,
+        notify,
+        pipeline,
+        rollout,
+        rollout_watch,
+        sagemaker,
+        service,
+        traffic,
+    )
 
-    for family in (http, metrics, notify, rollout, rollout_watch, sagemaker, service, traffic):
+    for family in (http, metrics, notify, pipeline, rollout, rollout_watch, sagemaker, service, traffic):
         for action in family.ACTIONS:
             registry.add(action)

@@ -13,7 +13,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,33 @@ def file_failure(work: Path, area: Area) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     work.rename(target)
     return target
+
+
+def note(area: Area, run: str, stage: str, key: str, kept: Path, record: Mapping[str, Any], *, cached: bool,
+         passed: bool = True, shared: bool = False) -> dict[str, Any]:
+    """Note what a stage of a run came to, see `places`; the step's result. `shared`: others read it.
+
+    Raises ActionFailed when it cannot be written.
+    """
+    result = {"says": record.get("says", ""), **record.get("result", {}), "cached": cached}
+    path = area.noted(run, stage)
+    try:
+        folder_of(path, shared=shared)
+        places.write_json(path, {
+            "stage": stage, "key": key, "cached": cached, "passed": passed, "says": record.get("says", ""),
+            "result": record.get("result", {}), "output": str(kept / "output")}, 0o644 if shared else 0o600)
+    except OSError as error:
+        raise ActionFailed(f"what {stage} came to cannot be noted: {error.strerror}", where=str(path),
+                           hint="look at the disk, then run it again") from error
+    return result
+
+
+def folder_of(path: Path, *, shared: bool) -> None:
+    """Make the folder a file is to lie in. Raises OSError."""
+    if not path.parent.is_dir():
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        if shared:
+            path.parent.chmod(0o755)
 
 
 def outputs(folder: Path) -> dict[str, dict[str, Any]]:

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from engine.actions import register
+from engine.pipeline.stages.table import STAGES
 from engine.procedures.actions import STRICTNESS, Registry
 
 EXAMPLES: dict[str, dict[str, Any]] = {
@@ -13,6 +14,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "metrics.check": {"service": "flights", "condition": "p99_ms < 150", "for": "30s"},
     "metrics.read": {"service": "flights"},
     "notify": {"url": "https://hooks.example/x", "text": "the challenger was drained"},
+    **{f"pipeline.{stage}": {"project": "delays"} for stage in STAGES},
     "rollout.abort": {"service": "flights", "reason": "an incident"},
     "rollout.begin": {"service": "flights", "to": "challenger"},
     "rollout.look": {"service": "flights", "to": "challenger"},
@@ -34,6 +36,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 }
 EFFECTS = {
     "http.check": "none", "metrics.check": "none", "metrics.read": "none", "notify": "once",
+    **{f"pipeline.{stage}": "idempotent" for stage in STAGES},
     "rollout.abort": "idempotent", "rollout.begin": "idempotent", "rollout.look": "idempotent",
     "rollout.mirror": "idempotent",
     "rollout.promote": "idempotent", "rollout.restore": "idempotent", "rollout.verdict": "none",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engine.pipeline.project.model import Project
+if TYPE_CHECKING:  # a stage's process reads the project when it is asked for
+    from engine.pipeline.project.model import Project
 
 
 @dataclass(frozen=True)
