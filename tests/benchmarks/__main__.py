@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.benchmarks.figure import Figure
 
 MODULES = ("commands", "steps", "journal", "gateway", "flavours", "collector", "console", "demo", "judge",
-           "outcomes", "traffic", "rollout", "validation", "evaluation", "reproduce")
+           "outcomes", "traffic", "rollout", "validation", "evaluation", "reproduce", "pipeline_cache")
 
 
 def row(figure: Figure) -> str:
