@@ -1,7 +1,7 @@
 """Rendering: what a step's `${{ … }}` become once their names are known. Pure.
 
 Every function takes the names (`context`) as plain data: params, steps.<id>.{state, result,
-exit_code, stdout, json}, run.{id, by, procedure, home, python}, and inside `expect` the same step's
+exit_code, stdout, json, by}, run.{id, by, procedure, home, python}, and inside `expect` the same step's
 result, exit_code, stdout and json. `where` is "file:line, step …", for errors. All raise
 ExpressionError.
 

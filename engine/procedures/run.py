@@ -143,7 +143,7 @@ class RunProgress:
     def context(self) -> dict[str, Any]:
         """`steps` for expressions: what each step that has begun left behind."""
         return {s.id: {"state": s.state, "result": s.result, "exit_code": s.exit_code,
-                       "stdout": s.stdout, "json": s.output.get("json")}
+                       "stdout": s.stdout, "json": s.output.get("json"), "by": s.by}
                 for s in self.steps.values() if s.undo_of is None and s.state != "planned"}
 
 

@@ -20,7 +20,7 @@ from engine.procedures.scanner import (
     references,
 )
 
-OF_STEP = ("state", "result", "exit_code", "stdout", "json")
+OF_STEP = ("state", "result", "exit_code", "stdout", "json", "by")
 OF_RUN = ("id", "by", "procedure", "home", "python")
 OWN = ("result", "exit_code", "stdout", "json")
 _SUBTRACTION = "is read as a subtraction"
