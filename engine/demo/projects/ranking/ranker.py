@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from similarity import FEATURES
 Floats = NDArray[np.float64]
 OPSET, IR_VERSION = 17, 8
 OUTPUT = "score"
+TOLERANCE = 1e-9  # of a score, which is a sum of eleven doubles
 FLAT = 1e-12  # a feature that varies less says nothing
 
 
@@ -71,19 +72,28 @@ def scale(features: Floats) -> Floats:
     return np.where(spread > FLAT, spread, 1.0)
 
 
-def save(folder: Path, weights: Floats) -> None:
+def score(columns: Mapping[str, Floats], weights: Mapping[str, float]) -> Floats:
+    """The weighted sum of FEATURES (rows,), added one after the other as the model's nodes do: what is
+    evaluated and what is served are equal to the last bit, whatever the size of a batch."""
+    total = columns[FEATURES[0]] * weights[FEATURES[0]]
+    for name in FEATURES[1:]:
+        total = total + columns[name] * weights[name]
+    return total
+
+
+def save(folder: Path, weights: Mapping[str, float]) -> None:
     """Write model.onnx, and weights.json for people to read. Raises ValueError when the served model is off
     the evaluated one."""
     exported = to_onnx(weights)
-    trial = np.random.default_rng(0).uniform(-1, 1, (256, len(FEATURES)))
+    rng = np.random.default_rng(0)
+    columns = {name: rng.uniform(-1, 1, 256) for name in FEATURES}
     session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
-    columns = {name: trial[:, at].astype(np.float32) for at, name in enumerate(FEATURES)}
-    off = np.abs(session.run([OUTPUT], columns)[0] - (trial * weights).sum(axis=1)).max()
-    if not off <= 1e-5 * max(1.0, float(np.abs(weights).sum())):
+    off = np.abs(session.run([OUTPUT], columns)[0] - score(columns, weights)).max()
+    if not off <= TOLERANCE:
         raise ValueError(f"model.onnx is off the learned weights by up to {off:.3g}")
     (folder / "model.onnx").write_bytes(exported)
-    told = json.dumps(dict(zip(FEATURES, weights.tolist(), strict=True)), indent=1, sort_keys=True)
-    (folder / "weights.json").write_text(told + "\n", encoding="utf-8")
+    text = json.dumps(dict(weights), indent=1, sort_keys=True)
+    (folder / "weights.json").write_text(text + "\n", encoding="utf-8")
 
 
 def load(model: Path) -> Callable[[pa.Table], Floats]:
@@ -93,23 +103,31 @@ def load(model: Path) -> Callable[[pa.Table], Floats]:
     model of another kind.
     """
     graph = onnx.load(model).graph
-    found = {one.name: onnx.numpy_helper.to_array(one) for one in graph.initializer}
-    if "weights" not in found or [one.name for one in graph.input] != list(FEATURES):
+    kept = {one.name: float(onnx.numpy_helper.to_array(one)) for one in graph.initializer}
+    weights = {name: kept.get(f"{name}_weight", np.nan) for name in FEATURES}
+    if np.isnan(list(weights.values())).any() or [one.name for one in graph.input] != list(FEATURES):
         raise ValueError(f"{model.name} is not a linear ranking of {', '.join(FEATURES)}")
-    weights = found["weights"].astype(np.float64)
-    return lambda table: np.asarray((matrix(table) * weights).sum(axis=1))
+
+    def ranked(table: pa.Table) -> Floats:
+        features = matrix(table)
+        return score({name: features[:, at] for at, name in enumerate(FEATURES)}, weights)
+
+    return ranked
 
 
-def to_onnx(weights: Floats) -> bytes:
-    """Each feature by its name, float [N], to `score`, float [N]; each time the same bytes."""
-    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None]) for name in FEATURES]
-    nodes = [helper.make_node("Unsqueeze", [name, "axis"], [f"{name}_column"]) for name in FEATURES]
-    nodes += [helper.make_node("Concat", [f"{name}_column" for name in FEATURES], ["row"], axis=1),
-              helper.make_node("MatMul", ["row", "weights"], [OUTPUT])]
+def to_onnx(weights: Mapping[str, float]) -> bytes:
+    """Each feature by its name, double [N], to `score`, double [N]; each time the same bytes."""
+    inputs = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, [None]) for name in FEATURES]
+    nodes = [helper.make_node("Mul", [name, f"{name}_weight"], [f"{name}_part"]) for name in FEATURES]
+    total = f"{FEATURES[0]}_part"
+    for name in FEATURES[1:]:
+        result = OUTPUT if name == FEATURES[-1] else f"{name}_sum"
+        nodes.append(helper.make_node("Add", [total, f"{name}_part"], [result]))
+        total = result
     whole = helper.make_model(helper.make_graph(
-        nodes, "ranking", inputs, [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [None])],
-        initializer=[helper.make_tensor("axis", TensorProto.INT64, [1], [1]),
-                     helper.make_tensor("weights", TensorProto.FLOAT, [len(weights)], weights.tolist())]),
+        nodes, "ranking", inputs, [helper.make_tensor_value_info(OUTPUT, TensorProto.DOUBLE, [None])],
+        initializer=[helper.make_tensor(f"{name}_weight", TensorProto.DOUBLE, [], [weights[name]])
+                     for name in FEATURES]),
         opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     onnx.checker.check_model(whole, full_check=True)
     return bytes(whole.SerializeToString(deterministic=True))

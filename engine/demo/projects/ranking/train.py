@@ -36,7 +36,7 @@ def fit(inputs: Path, output: Path, params: dict[str, Any]) -> None:
             last = ranker.loss(differences, weights)
             curve.write(json.dumps({"step": step, "loss": last}) + "\n")
             curve.flush()
-    ranker.save(output, weights / spread)
+    ranker.save(output, dict(zip(FEATURES, (weights / spread).tolist(), strict=True)))
     metrics = {"loss": last, "pairs": len(better), "rows": len(table)}
     text = json.dumps(metrics, indent=1, sort_keys=True) + "\n"
     (output / "metrics.json").write_text(text, encoding="utf-8")
