@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,8 @@ def answering(tracking: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        said = " ".join(str(error).split())[:300] or type(error).__name__
+        # MLflow repeats the address, and with it what is before an `@`.
+        said = re.sub(r"//[^/@\s]*@", "//", " ".join(str(error).split()))[:300] or type(error).__name__
         raise ActionFailed(
             f"The model registry does not do what was asked: {said}", where=shown(tracking),
             hint="Nothing is half-registered. See whether it runs and may be written; then retry the step "

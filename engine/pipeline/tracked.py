@@ -62,7 +62,11 @@ def _version(registry: Registry, model: str | None, reference: str) -> Any | Non
     number = match["version"] if match else reference if reference.isdigit() else None
     if number is None:
         number = registry.aliases(name).get(match["alias"] if match else reference)
-    return None if number is None else registry.version(name, number)
+    found = None if number is None else registry.version(name, number)
+    if found is not None or match or not reference.isdigit():
+        return found
+    made = registry.client.search_model_versions(f"name = '{name}' and tags.`opsdeck.run` = '{reference}'")
+    return registry.version(name, str(made[0].version)) if made else None
 
 
 def _run(registry: Registry, model: str | None, reference: str) -> Any | None:

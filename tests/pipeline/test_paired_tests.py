@@ -6,28 +6,44 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import optimize, stats
 
 from engine.pipeline.paired_tests import PairedProportions, delong, holm, mcnemar, paired_t, wilcoxon
 
-# DeLong, DeLong and Clarke-Pearson (1988), as in SAS/STAT's example "Comparing Receiver Operating
-# Characteristic Curves": albumin, total protein, Krebs-Goplerud score, 1 if surgery did not help.
-OVARIAN = np.fromstring("""
-3.0 5.8 10 0  3.2 6.3 5 1  3.9 6.8 3 1  2.8 4.8 6 0  3.2 5.8 3 1  0.9 4.0 5 0  2.5 5.7 8 0  1.6 5.6 5 1
-3.8 5.7 5 1  3.7 6.7 6 1  3.2 5.4 4 1  3.8 6.6 6 1  4.1 6.6 5 1  3.6 5.7 5 1  4.3 7.0 4 1  3.6 6.7 4 0
-2.3 4.4 6 1  4.2 7.6 4 0  4.0 6.6 6 0  3.5 5.8 6 1  3.8 6.8 7 1  3.0 4.7 8 0  4.5 7.4 5 1  3.7 7.4 5 1
-3.1 6.6 6 1  4.1 8.2 6 1  4.3 7.0 5 1  4.3 6.5 4 1  3.2 5.1 5 1  2.6 4.7 6 1  3.3 6.8 6 0  1.7 4.0 7 0
-3.7 6.1 5 1  3.3 6.3 7 1  4.2 7.7 6 1  3.5 6.2 5 1  2.9 5.7 9 0  2.1 4.8 7 1  2.8 6.2 8 0  4.0 7.0 7 1
-3.3 5.7 6 1  3.7 6.9 5 1  3.6 6.6 5 1""", sep=" ").reshape(-1, 4)
-ALBUMIN, PROTEIN, KG, POPIND = OVARIAN.T
+# Of 113 patients after a subarachnoid haemorrhage (Turck et al. 2010; data set aSAH of the R package pROC):
+# the WFNS grade, S100B, NDKA, and 1 where the outcome was poor.
+ASAH = np.fromstring("""
+1 0.13 3.01 0  1 0.14 8.54 0  1 0.1 8.09 0  1 0.04 10.42 0  3 0.13 17.4 1  2 0.1 12.75 1  5 0.47 6.0 0
+4 0.16 13.2 1  1 0.18 15.54 0  2 0.1 6.01 0  5 0.12 15.96 1  2 0.1 17.86 0  5 0.44 5.18 1  5 0.71 8.9 1
+1 0.04 13.41 0  2 0.08 20.75 0  5 0.49 11.6 1  2 0.04 16.11 0  2 0.07 32.37 1  5 0.33 54.82 1
+2 0.09 32.41 1  1 0.09 49.94 0  1 0.07 40.34 1  1 0.11 9.47 0  1 0.07 6.29 0  2 0.17 12.53 0  1 0.07 6.54 0
+2 0.11 6.3 0  1 0.13 80.3 0  1 0.19 12.8 0  3 0.05 9.8 0  4 0.16 9.81 0  2 0.41 9.85 1  1 0.14 18.21 0
+4 0.34 5.03 0  5 0.35 14.04 1  4 0.48 21.93 1  1 0.09 8.02 0  4 0.96 7.42 1  2 0.25 8.38 1  5 0.5 6.59 0
+5 0.46 9.63 0  1 0.16 13.12 0  1 0.07 7.96 0  2 0.43 14.34 0  4 0.45 41.43 0  1 0.11 7.63 0  1 0.08 7.06 0
+2 0.09 12.59 0  5 0.86 13.56 1  5 0.52 3.87 1  2 0.08 9.44 0  1 0.06 7.66 0  2 0.13 12.98 0  5 2.07 419.19 1
+1 0.1 27.19 0  2 0.14 22.27 0  2 0.15 9.95 0  2 0.07 21.22 1  1 0.06 11.73 0  5 0.77 10.4 1  1 0.05 58.83 0
+1 0.09 6.39 0  2 0.3 11.09 1  5 0.03 12.22 1  2 0.09 13.67 1  1 0.04 17.21 0  4 0.23 22.63 1  5 0.7 12.9 1
+2 0.09 9.7 0  4 0.27 21.57 1  4 0.71 8.23 1  1 0.08 72.57 1  4 0.26 15.54 1  1 0.08 10.51 0  2 0.16 10.6 0
+1 0.09 14.57 0  4 0.13 5.19 1  2 0.1 9.63 1  1 0.08 4.61 0  2 0.11 21.48 1  3 0.33 17.3 0  2 0.11 12.71 0
+4 0.28 9.44 0  2 0.07 11.07 0  1 0.1 19.46 0  4 0.32 10.83 0  5 0.22 5.37 1  1 0.07 11.97 0  1 0.05 7.75 0
+5 0.24 9.83 0  4 0.38 10.55 0  2 0.1 28.49 0  2 0.15 8.53 0  1 0.08 12.57 0  1 0.14 12.9 0  1 0.1 46.83 0
+3 0.07 11.68 0  1 0.04 12.67 0  2 0.19 9.01 0  5 0.56 9.57 1  2 0.14 34.06 1  2 0.58 11.72 1  5 0.32 14.26 1
+5 0.82 47.61 1  5 0.74 11.67 1  2 0.15 24.58 0  4 0.47 10.33 0  4 0.17 13.87 0  5 0.44 15.89 1
+1 0.15 22.43 0  1 0.5 6.79 0  1 0.48 13.45 0""", sep=" ").reshape(-1, 4)
+WFNS, S100B, NDKA, POOR = ASAH.T
 
 
-@pytest.mark.parametrize("marker, difference, error, chi_square, p", [
-    (ALBUMIN, 0.0108, 0.0953, 0.0127, 0.9102), (PROTEIN, -0.0780, 0.1046, 0.5554, 0.4561)])
-def test_delong_gives_what_sas_publishes_for_ovarian_cancer(marker, difference, error, chi_square, p):
-    found = delong(POPIND == 0, KG, -marker)
-    assert (found.difference, found.error) == pytest.approx((difference, error), abs=5e-5)
-    assert (found.statistic**2, found.p) == pytest.approx((chi_square, p), abs=1e-4)
+@pytest.mark.parametrize("first, second, z, p, low, high", [
+    (S100B, WFNS, 2.20898359144091, 0.0271757822291882, 0.0104061769564846, 0.174214419249478),
+    (NDKA, WFNS, 2.79777591868904, 0.00514557970691098, 0.0634011709339876, 0.3600405634833566),
+    (S100B, NDKA, -1.39077002573558, 0.164295175223054, -0.2876917446341914, 0.0488706064228094)])
+def test_delong_gives_what_proc_does(first, second, z, p, low, high):
+    """pROC's roc.test(method = "delong", paired = TRUE), as its own tests have it (tests/testthat/
+    test-roc.test.R; Robin et al. 2011, BMC Bioinformatics 12:77). WFNS has ties, as a model of few leaves."""
+    found = delong(POOR == 1, first, second)
+    assert (found.statistic, found.p) == pytest.approx((z, p), rel=1e-9)
+    reach = stats.norm.ppf(0.975) * found.error
+    assert (found.difference - reach, found.difference + reach) == pytest.approx((low, high), rel=1e-9)
 
 
 def by_the_definition(positive, first, second):
@@ -58,10 +74,14 @@ def test_models_that_rank_alike_have_no_difference():
     assert delong(np.array([False, True, False, True]), scores, scores * 2).p == 1
 
 
-@pytest.mark.parametrize("first, second, p", [(1, 7, 0.0703125), (6, 16, 0.0525), (0, 0, 1.0), (5, 5, 1.0)])
+@pytest.mark.parametrize("first, second, p", [
+    (6, 16, 0.052479),  # Cavo et al. 2012, as the R package contingencytables states it in its tests: the
+    # companion of Fagerland, Lydersen and Laake (2017)
+    (1, 7, 18 / 256),  # Bentur et al. 2009, ibid.; by hand: 2 × (1 + 8) of 2⁸ sequences are as uneven
+    (2, 25, 2 * (1 + 27 + 351) / 2**27),  # Ezra et al. 2010, ibid.; by hand
+    (0, 0, 1.0), (5, 5, 1.0)])
 def test_mcnemar_gives_the_published_exact_p(first, second, p):
-    """Bentur et al. 2009 and Cavo et al. 2012, in Fagerland, Lydersen and Laake (2013)."""
-    assert mcnemar(first, second).p == pytest.approx(p, abs=5e-5) == mcnemar(second, first).p
+    assert mcnemar(first, second).p == pytest.approx(p, abs=5e-7) == mcnemar(second, first).p
 
 
 @given(st.integers(0, 60), st.integers(0, 60))
@@ -70,14 +90,23 @@ def test_mcnemar_is_a_binomial_test(first, second):
         assert mcnemar(first, second).p == pytest.approx(stats.binomtest(first, first + second).pvalue)
 
 
-@pytest.mark.parametrize("b, c, n, confidence, low, high, digits", [
-    (6, 16, 161, 0.95, -0.1240, -0.0054, 4),  # Cavo et al. 2012, in Fagerland, Lydersen and Laake (2017)
-    (16, 8, 86, 0.95, -0.020, 0.207, 3),  # Agresti and Min (2005)
-    (0, 1, 44, 0.90, -0.096, 0.037, 3),  # Tango (1998)
-])
-def test_a_difference_of_accuracies_has_the_published_score_interval(b, c, n, confidence, low, high, digits):
-    found = PairedProportions(b, c, n).interval(confidence)
-    assert found == pytest.approx((low, high), abs=0.51 * 10**-digits)
+def test_a_difference_of_accuracies_has_the_published_score_interval():
+    """Cavo et al. 2012, as contingencytables has it in its tests: -0.1240 to -0.0054."""
+    assert PairedProportions(6, 16, 161).interval(0.95) == pytest.approx((-0.1240, -0.0054), abs=5.1e-5)
+
+
+@pytest.mark.parametrize("b, c, n", [(16, 8, 86), (1, 0, 44), (3, 12, 40)])
+def test_at_an_end_of_the_score_interval_the_constrained_likelihoods_score_is_the_normal_quantile(b, c, n):
+    """Tango (1998) by its definition: the nuisance parameter is found by search, not by the closed form."""
+    for end, z in zip(PairedProportions(b, c, n).interval(0.95), (1.959964, -1.959964), strict=True):
+        def minus_log_likelihood(other, end=end):
+            first, rest = other + end, 1 - 2 * other - end
+            terms = [(b, first), (c, other), (n - b - c, rest)]
+            return -sum(count * np.log(max(p, 1e-300)) for count, p in terms if count)
+        found = optimize.minimize_scalar(minus_log_likelihood, bounds=(max(0.0, -end), (1 - end) / 2),
+                                         method="bounded", options={"xatol": 1e-12})
+        variance = n * (2 * found.x + end * (1 - end))
+        assert (b - c - n * end) / variance**0.5 == pytest.approx(z, abs=1e-4)
 
 
 def test_models_that_agree_on_every_one_of_50_rows_may_differ_on_others():

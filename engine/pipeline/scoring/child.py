@@ -60,6 +60,8 @@ def main() -> None:
         try:
             if header["do"] == "hold":
                 held = table
+                gc.collect()
+                gc.freeze()
                 _send(channel, {"ok": True})
             elif header["do"] == "memory":
                 _send(channel, {"ok": True, "kib": _peak_kib()})
@@ -74,7 +76,8 @@ def main() -> None:
 
 
 def _measured(predict: Any, rows: Any, header: dict[str, Any]) -> list[int]:
-    """Each call's own time. The rows are cut beforehand, and nothing is collected while the clock runs."""
+    """Each call's own time. The rows are cut beforehand, and nothing is collected while the clock runs: the
+    garbage there is was collected by `hold`."""
     batch, calls = int(header["batch"]), int(header["calls"])
     places = rows.num_rows - batch + 1
     slices = [rows.slice((int(header["start"]) + at * batch) % places, batch)
@@ -82,7 +85,6 @@ def _measured(predict: Any, rows: Any, header: dict[str, Any]) -> list[int]:
     clock, until = time.perf_counter_ns, time.perf_counter() + float(header["seconds"])
     found: list[int] = []
     collecting = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         for at in range(calls):

@@ -1,9 +1,9 @@
 """How long a model takes to answer, and how much memory it needs, one model or two in turn.
 
 Each batch size has a warm-up and then calls for a while: at least so many as the bound of a quantile needs,
-unless that takes too long. Two models are measured in turns of a few calls, first one, then the other, then the other way round: a machine
-that is busy for a while slows both alike. Clocks are read in the model's own process, around the call alone
-(see `child`).
+unless that takes too long. Two models are measured in turns of a few calls, first one, then the other, then
+the other way round: a machine that is busy for a while slows both alike. Clocks are read in the model's own
+process, around the call alone (see `child`).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from engine.pipeline.labelled import Floats
 
 QUANTILES = {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
-TURN = 25  # calls before it is the other's turn
+TURN = 50  # calls before it is the other's turn
 WARM_UP = 50  # calls, or WARM_UP_S
 WARM_UP_S = 0.5
 MARGIN = 1.5  # times the calls that the bound of a quantile needs at least
-MOST = 3000  # calls
+MOST = 2000  # calls
 SECONDS = 3.0  # of calls of one batch size of one model, once it has had enough
 LONGEST = 10.0  # seconds, enough or not
 LONGEST_GATED = 60.0  # where a gate looks at the latency
