@@ -5,6 +5,7 @@ third party's. What an action needs beyond the fields of `Context` it takes from
 
     config     engine.config.Config     public URLs of gateways, webhooks by level
     rollouts   engine.rollout.controller.Rollouts     the watches of the rollouts that run
+    start      engine.procedures.children.Children    for `pipeline.release` alone: starting a run
     home       engine.home.Home        where the engine keeps what pipelines make
 
 and a header that is a secret from `Context.secrets`, by the name of the run's parameter.
@@ -22,6 +23,8 @@ def register(registry: Registry) -> None:
         metrics,
         notify,
         pipeline,
+        pipeline_accept,
+        release,
         rollout,
         rollout_watch,
         sagemaker,
@@ -29,6 +32,7 @@ def register(registry: Registry) -> None:
         traffic,
     )
 
-    for family in (http, metrics, notify, pipeline, rollout, rollout_watch, sagemaker, service, traffic):
+    for family in (http, metrics, notify, pipeline, pipeline_accept, release, rollout, rollout_watch,
+                   sagemaker, service, traffic):
         for action in family.ACTIONS:
             registry.add(action)

@@ -23,7 +23,8 @@ from engine.procedures.approvals import Answer, Requirement
 from engine.procedures.document import Document
 from engine.procedures.run import UNDO, RunProgress, StepRun, undo_spec
 
-ELSEWHERE = ("journal.", "rollout.")  # the store's own notes, such as a seal; `engine.rollout.analysis`
+# The store's own notes, such as a seal; `engine.rollout.analysis`; `engine.procedures.children`.
+ELSEWHERE = ("journal.", "rollout.", "child.")
 
 
 def begin(event: Event, document: Document) -> RunProgress:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from engine.api import wire
@@ -35,8 +35,10 @@ class Starter:
         self._library = library
         self._mode = mode
 
-    async def start(self, caller: Caller, request: wire.StartRun) -> wire.RunView:
-        """The run that has begun, or what a dry run found.
+    async def start(self, caller: Caller, request: wire.StartRun, id: str | None = None,
+                    cause: Mapping[str, Any] | None = None) -> wire.RunView:
+        """The run that has begun, or what a dry run found. `id`: one that the journal gave out before, for
+        a run that is made once however often that is tried. `cause`: what began it, for its record.
 
         Raises NotPermitted, NotFound, DocumentError, UsageError or JournalError; then nothing runs.
         """
@@ -46,13 +48,16 @@ class Starter:
         variables = self._executor.config.engine.operators_variables(self._mode)
         params = parameters(document, request.params, trusted="admin" in caller.roles, variables=variables)
         data = self._created(document, text, name, params, request)
+        if cause is not None:
+            data["cause"] = dict(cause)
         draft = begin(_draft(data, caller, self._executor.clock()), document)
         self._preconditions(draft)
         await self._startable(draft)
         if request.dry_run:
             return await dry_run(self._executor, draft, probe=request.probe)
         recorder = self._executor.recorder
-        id = await recorder.call(recorder.journal.new_run_id)
+        if id is None:
+            id = await recorder.call(recorder.journal.new_run_id)
         live = await self._executor.create(id, document, actor_of(caller), data)
         return await run_view(self._executor, live.progress, live)
 

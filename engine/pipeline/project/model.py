@@ -226,16 +226,34 @@ class Staging(Model):
     largest_mb: Annotated[float, Field(gt=0)] = 1.0
 
 
+class Slot(Model):
+    """A place for a model: the folder (inside the engine's home, or absolute) that the service's process
+    `process` serves from, and the variant that it is for the router."""
+
+    folder: Text
+    process: Name
+    variant: Name
+
+
 class Release(Model):
-    """What a release does: lay the model out in the folder that the service's process `process` serves from,
-    restart that process, and start `procedure`, which moves the traffic to `variant`."""
+    """What a release does: lay the model out in the folder (inside the engine's home, or absolute) that the
+    service's process `process` serves from, restart that process, and start `procedure`, which moves the
+    traffic to `variant`. `other` is where the next release goes while `variant` has the traffic. `lock` and
+    `image` are what production has installed, where it is not what its champion was released with."""
 
     service: Name
     folder: Text
     process: Name
     variant: Name = "challenger"
+    other: Slot | None = None
+    lock: Text | None = None
+    image: Annotated[str, Field(pattern=r"^\S+@sha256:[0-9a-f]{64}$")] | None = None
     procedure: Name = "start-rollout"
     params: dict[str, Any] = {}
+
+    def slots(self) -> list[Slot]:
+        first = Slot(folder=self.folder, process=self.process, variant=self.variant)
+        return [first] if self.other is None else [first, self.other]
 
 
 class Retraining(Model):

@@ -12,6 +12,7 @@ import markdown_it
 import numpy as np
 import pytest
 
+from engine.pipeline.places import Places
 from engine.pipeline.project.model import Project
 from engine.pipeline.stages import page as stage
 from engine.pipeline.stages.page import rendering
@@ -87,14 +88,15 @@ def whole(folder: Path, text: str = "north") -> Project:
 
 
 def test_everything_is_on_the_page_with_the_verdict_first(tmp_path: Path) -> None:
-    made = page(gather(tmp_path, "7", whole(tmp_path)))
+    made = page(gather(Places(tmp_path), "7", whole(tmp_path)))
     assert made.verdict == "late version 4 may be released: every check that was made has passed."
     text = rendering.markdown(made)
     lines = [line for line in text.splitlines() if line]
     assert lines[1] == "**✔ late version 4 may be released: every check that was made has passed.**"
     for part in ("config.train.params.rate | 0.2 | 0.1", "c" * 40, "expected north", "4.2", "3.9 to 4.6",
                  "4.4", "+0.2", "storm", "p99 3 ms", "1 suspicious finding", "release/late-4",
-                 "rollback-model", "333333333333", "It says what happens.", "loss by step: from 0.9 to 0.4 over 2 points"):
+                 "rollback-model", "333333333333", "It says what happens.",
+                 "loss by step: from 0.9 to 0.4 over 2 points"):
         assert part in text.replace("\\", ""), part
     shown = Tags()
     shown.feed(rendering.html(made))
@@ -104,7 +106,7 @@ def test_everything_is_on_the_page_with_the_verdict_first(tmp_path: Path) -> Non
 
 def test_the_same_run_gives_the_same_bytes_without_a_date_or_an_address_to_fetch(tmp_path: Path) -> None:
     project = whole(tmp_path)
-    one, other = (rendering.html(page(gather(tmp_path, "7", project))) for _ in range(2))
+    one, other = (rendering.html(page(gather(Places(tmp_path), "7", project))) for _ in range(2))
     assert one == other
     shown = Tags()
     shown.feed(one)
@@ -116,7 +118,7 @@ def test_the_same_run_gives_the_same_bytes_without_a_date_or_an_address_to_fetch
 
 
 def test_markup_in_a_projects_words_is_text_in_both(tmp_path: Path) -> None:
-    made = page(gather(tmp_path, "7", whole(tmp_path, HOSTILE)))
+    made = page(gather(Places(tmp_path), "7", whole(tmp_path, HOSTILE)))
     shown = Tags()
     shown.feed(rendering.html(made))
     assert {tag for tag, _ in shown.found} & {"script", "a", "img", "b"} == set()
@@ -137,7 +139,7 @@ def test_what_a_stage_has_not_left_is_said_to_be_missing_and_speaks_against_it(
         tmp_path: Path, stage_name: str) -> None:
     project = whole(tmp_path)
     (tmp_path / "runs" / "7" / f"{stage_name}.json").unlink()
-    made = page(gather(tmp_path, "7", project))
+    made = page(gather(Places(tmp_path), "7", project))
     assert "should not be released" in made.verdict and made.tone == "bad"
     assert any("is missing" in one for one in made.against)
     assert "is missing" in rendering.markdown(made)
@@ -155,7 +157,7 @@ def test_a_stage_that_failed_is_found_with_what_it_says_and_damaged_files_are_no
     (evaluate / "latencies.npz").write_bytes(b"PK damaged")
     (evaluate / "evaluation.json").write_text('{"metrics": [{"metric": null}, 3, {"value": "x"}]')
     shutil.rmtree(tmp_path / "stages" / "staging")
-    made = page(gather(tmp_path, "7", project))
+    made = page(gather(Places(tmp_path), "7", project))
     assert made.against[0] == "The comparison did not pass: attempt 10 is worse"
     text = rendering.markdown(made)
     assert "Missing: the list of its checks" in text and rendering.html(made)

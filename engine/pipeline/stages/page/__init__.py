@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from engine.pipeline import places
 from engine.pipeline.stages.contract import Done, Work
 from engine.pipeline.stages.page import rendering
 from engine.pipeline.stages.page.content import page
@@ -15,8 +14,7 @@ MARKDOWN, HTML = "evidence.md", "evidence.html"
 def run(work: Work) -> Done:
     """Result: page and html (absolute paths), against (what speaks against a release), verdict. It passes
     whatever the page says: it is for a person to read."""
-    found = gather(pipeline_folder(work.home, work.project.project), work.run, work.project, work.before,
-                   work.inputs)
+    found = gather(places.of(work.home, work.project.project), work.run, work.project)
     made = page(found)
     (work.output / MARKDOWN).write_text(rendering.markdown(made), encoding="utf-8")
     (work.output / HTML).write_text(rendering.html(made), encoding="utf-8")
@@ -24,8 +22,3 @@ def run(work: Work) -> Done:
     return Done(True, made.verdict, {
         "page": str(work.output / MARKDOWN), "html": str(work.output / HTML), "verdict": made.verdict,
         "against": list(made.against)}, (MARKDOWN, HTML))
-
-
-def pipeline_folder(home: Path, project: str) -> Path:
-    """$HOME/pipelines/PROJECT, also where that is what is given."""
-    return home if home.parent.name == "pipelines" and home.name == project else home / "pipelines" / project

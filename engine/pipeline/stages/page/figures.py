@@ -121,7 +121,8 @@ def calibration(found: RunFound) -> Section:
                      number(one["said"]), number(one["seen"]), interval(low, high)])
     blocks: list[Block] = [Text(str(told.get("says", "")))]
     if bins:
-        blocks += [Plot(partial(plots.calibration, bins), "Predicted against seen: on the dashed line they agree."),
+        said = "Predicted against seen: on the dashed line they agree."
+        blocks += [Plot(partial(plots.calibration, bins), said),
                    Table(["Scores", "Rows", "Predicted", "Seen", "Interval"], rows, 4)]
     return Section(title, blocks)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.pipeline.places import Places
 from engine.pipeline.project.model import Project
 
 ORDER = ("tests", "data", "train", "evaluate", "robustness", "compare", "register", "staging")
@@ -77,28 +78,24 @@ class RunFound:
         return one.result if one is not None else {}
 
 
-def gather(folder: Path, run: str, project: Project, before: Mapping[str, Mapping[str, Any]] | None = None,
-           inputs: Mapping[str, Path] | None = None) -> RunFound:
-    """From the pipeline's folder, $HOME/pipelines/PROJECT. `before` and `inputs` are what the run itself
-    knows of stages that it has not written down there. Blocking."""
+def gather(at: Places, run: str, project: Project) -> RunFound:
+    """From the project's folders in the engine's home. Blocking. Raises UsageError for what is no run."""
+    noted = at.results(run)
     found: dict[str, StageFound] = {}
     for name in ORDER:
-        record = _json(folder / "runs" / run / f"{name}.json")
+        record = noted.get(name)
         if record is not None:
             output = record.get("output")
             found[name] = _stage(name, record, Path(output) if isinstance(output, str) else None)
-        elif before is not None and name in before:
-            found[name] = StageFound(name, bool(before[name].get("passed", True)),
-                                     str(before[name].get("says", "")), before[name],
-                                     (inputs or {}).get(name))
-        elif (failed := _failed(folder, run, name)) is not None:
+        elif (failed := _failed(at, run, name)) is not None:
             found[name] = failed
     return RunFound(run, project, found)
 
 
-def _failed(folder: Path, run: str, name: str) -> StageFound | None:
+def _failed(at: Places, run: str, name: str) -> StageFound | None:
     """The newest attempt that did not pass."""
-    attempts = [(int(path.name.rpartition(".")[2]), path) for path in folder.glob(f"failed/{run}.{name}.*")
+    attempts = [(int(path.name.rpartition(".")[2]), path)
+                for area in dict.fromkeys((at.own, at.steps)) for path in area.failed.glob(f"{run}.{name}.*")
                 if path.name.rpartition(".")[2].isdigit()]
     if not attempts:
         return None
