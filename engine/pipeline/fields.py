@@ -15,7 +15,7 @@ from engine.errors import ActionFailed, UsageError
 from engine.pipeline import listing
 from engine.pipeline.memo import Memo
 from engine.pipeline.project.model import Project
-from engine.pipeline.stages.table import Stage
+from engine.pipeline.stages.table import REPORTS, Stage
 from engine.reproduce import canonical
 
 FEW = 1000  # files that a field names one by one
@@ -26,7 +26,7 @@ Watched = dict[str, tuple[listing.Signature, str]]
 def patterns(stage: Stage, project: Project) -> dict[str, list[str]]:
     """By field the patterns of the files that a stage reads in the project's folder."""
     source = project.data.source
-    made = list(source.sources) + (list(project.code) if source.command else [])
+    made = list(source.sources) or list(project.code)  # what the command's data is made from
     known = {
         "code": list(project.code),
         "tests": list(project.tests.paths),
@@ -49,7 +49,8 @@ def of(stage: Stage, project: Project, folder: Path, memo: Memo,
     fields: dict[str, Any] = {
         "stage": stage.name, "version": stage.version,
         "settings": {name: written[name] for name in stage.settings},
-        "inputs": {name: dict(digests) for name, digests in inputs.items()}}
+        "inputs": {name: {path: digest for path, digest in digests.items() if path not in REPORTS.get(name, ())}
+                   for name, digests in inputs.items()}}
     watched: Watched = {}
     for name, wanted in patterns(stage, project).items():
         found = {path: memo.seen(folder / path) for path in listing.listed(folder, wanted)}

@@ -48,3 +48,6 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in (
           reads=("downstream",), cached=False),
     Stage("page", "The page of evidence", cached=False),
 )}
+
+# Files of an output that people read and no later stage does: accepting a finding trains nothing anew.
+REPORTS: dict[str, tuple[str, ...]] = {"data": ("findings.json", "expectations.yaml", "log.txt")}

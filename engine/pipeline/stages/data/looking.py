@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -125,7 +124,7 @@ def _expected(work: Work, source: Source, made: Scan, split: Split, features: li
     against = expected.check(expectations, train.joined([held], train.schema), now=None)
     own = open_ones(_not_known(findings, expectations, learned), expectations)
     return _done(work, name, _together(own, _meant(against, work.project, source)), made, split, features,
-                 learned=learned, path=work.output / LEARNED if learned else path)
+                 learned=learned)
 
 
 def _of_names(expectations: Expectations, data: Data, features: list[str]) -> Expectations:
@@ -174,7 +173,7 @@ def _together(own: list[Finding], against: list[Finding]) -> list[Finding]:
 
 
 def _done(work: Work, name: str, findings: Sequence[Finding], made: Scan | None, split: Split | None = None,
-          features: Sequence[str] = (), *, learned: bool = False, path: Path | None = None) -> Done:
+          features: Sequence[str] = (), *, learned: bool = False) -> Done:
     """Write the findings, and say what it comes to."""
     told = [{**one.model_dump(mode="json"), "beside": expected.beside(one), "file": name} for one in findings]
     (work.output / "findings.json").write_text(json.dumps(told, indent=1, sort_keys=True, allow_nan=False))
@@ -185,10 +184,10 @@ def _done(work: Work, name: str, findings: Sequence[Finding], made: Scan | None,
         "test": int(split.held.sum()) if split else 0, "hard": len(hard), "suspicious": len(suspicious),
         "learned": learned and not hard, "features": list(features),
         "beside": "\n\n".join("\n".join(expected.beside(one)) for one in suspicious),
-        "expectations": str(path) if path else "",
+        "expectations": work.project.data.expectations,
         "findings": [str(one) for one in findings[:MOST_TOLD]]}
     evidence = ["findings.json", "dataset.json"]
-    if learned and path is not None:
+    if learned:
         evidence.append(LEARNED)
     return Done(not hard, _says(name, made, split, hard, suspicious, learned), result, tuple(evidence))
 
