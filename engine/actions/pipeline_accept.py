@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.actions.pipeline import Staged, folder_of
-from engine.errors import ActionFailed, Conflict, NotFound, UsageError
+from engine.errors import ActionFailed, Conflict, DocumentError, NotFound, UsageError
 from engine.home import Home
 from engine.pipeline import places
 from engine.pipeline.expectations.accepting import accept
@@ -124,7 +124,10 @@ def _holds(text: bytes, findings: list[Finding], params: Acceptance, path: Path)
     """Whether a file has all of it already, as after an attempt that wrote it and was cut off."""
     if not findings:
         return True
-    held: Expectations = loads(text, path.name)
+    try:
+        held: Expectations = loads(text, path.name)
+    except DocumentError:
+        return False
     data = held.model_dump(mode="json")
     for one in findings:
         place: Any = data
