@@ -30,6 +30,12 @@ from engine.monitoring.collector import Collector
 from engine.monitoring.history import History
 from engine.monitoring.outcome_reader import OutcomeReader
 from engine.paging import Pager
+from engine.pipeline.triggers import watcher as triggering
+from engine.pipeline.triggers.beginning import Beginner
+from engine.pipeline.triggers.book import Book
+from engine.pipeline.triggers.ingest import Listener
+from engine.pipeline.triggers.projects import Projects
+from engine.pipeline.triggers.watcher import Watcher
 from engine.procedures.actions import Context, Registry
 from engine.procedures.attempts import Performer
 from engine.procedures.executor import Executor, Live
@@ -133,8 +139,9 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
     library = Library(directories(config, home.path), actions, system=home.mode == "system")
     reloader = Reloader(home, config, recorder, clock=time.time)
     starter = Starter(executor, library, mode=home.mode, startable=rollouts.succession.startable)
+    triggers, listener = _triggers(home, reloader, executor, starter, library, pager)
     core = Engine(Parts(home, reloader, executor, starter, verbs, rollouts, library, collector, history,
-                        verify=lambda: _verified(home)))
+                        verify=lambda: _verified(home), triggers=triggers))
     executor.on_ended = core.ended
     await _note(recorder, "engine.started", version=engine.__version__, mode=home.mode,
                 embedded=embedded)
@@ -158,9 +165,14 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
             watch("reader of outcomes", outcomes.run)
 
     watch("rotation", lambda: _rotating(recorder))
+    if not embedded:  # an engine of one run begins no other
+        listener.use(config.pipelines.ingest)
+        watch("triggers", triggers.run)
+        watch("port for triggers", listener.run)
     collect(config)
     for adopt in (pager.use_config, asker.use_config, contexts.use_config, executor.use_config,
-                  collector.use_config, lambda config: outcomes.use_services(config.services), collect,
+                  collector.use_config, lambda config: listener.use(config.pipelines.ingest),
+                  lambda config: outcomes.use_services(config.services), collect,
                   lambda config: library.look_in(directories(config, home.path))):
         reloader.follow(adopt)
     try:
@@ -219,6 +231,19 @@ class _Contexts:
                        supervisor=self.supervisor, signals=self._collector, secrets=secrets,
                        log=write, clock=time.time, sleep=asyncio.sleep,
                        extra={"config": self._config, "rollouts": self.rollouts, "home": self._home})
+
+
+def _triggers(home: Home, reloader: Reloader, executor: Executor, starter: Starter, library: Library,
+              pager: Pager) -> tuple[Watcher, Listener]:
+    """What begins pipelines by itself, and the port on which other programs ask for it."""
+    system = home.mode == "system"
+    projects = Projects(home.path, lambda: reloader.config.engine.steps_user if system else None)
+    book = Book(executor.recorder, executor.clock)
+    beginner = Beginner(book, executor.recorder, library, starter.start, executor.live, executor.clock)
+    watcher = Watcher(triggering.Parts(
+        projects, book, beginner, triggering.looker(projects.home),
+        folders=lambda: reloader.config.pipelines.projects, tell=pager.on_event, clock=executor.clock))
+    return watcher, Listener(watcher, executor.clock)
 
 
 async def _note(recorder: Recorder, kind: str, **data: Any) -> None:

@@ -19,9 +19,12 @@ from engine.journal.events import ENGINE, Event
 from engine.journal.journal import RunRow, Verdict
 from engine.monitoring.collector import Collector
 from engine.monitoring.history import History
+from engine.pipeline.triggers.views import view as trigger_view
+from engine.pipeline.triggers.watcher import Watcher
 from engine.procedures import following
 from engine.procedures.executor import Executor, Live
 from engine.procedures.library import Library
+from engine.procedures.output import harmless
 from engine.procedures.recovery import fold
 from engine.procedures.run import RunProgress
 from engine.procedures.starting import Starter
@@ -55,6 +58,7 @@ class Parts:
     collector: Collector
     history: History
     verify: Callable[[], Verdict]
+    triggers: Watcher
 
 
 class Engine:
@@ -245,6 +249,21 @@ class Engine:
 
     async def rollout(self, name: str) -> wire.Rollout:
         return await self._rollouts.one(name, list(self._parts.reloader.config.services))
+
+    async def triggers(self, project: str | None) -> list[wire.Trigger]:
+        watcher = self._parts.triggers
+        wanted = sorted(watcher.known.values(), key=lambda one: one.name) if project is None else [
+            watcher.one(project)]
+        return [trigger_view(one, watcher.book.state, watcher.latest, self._executor.clock(),
+                             watcher.busy(one.model)) for one in wanted]
+
+    async def trigger(self, caller: Caller, project: str, now: wire.TriggerNow) -> wire.Trigger:
+        if not caller.roles & {"operator", "admin"}:
+            raise NotPermitted(f"{caller.user} may not begin a training", hint="wanted: operator")
+        reason = " ".join(harmless(now.reason).split())
+        text = ("drift" if now.kind == "drift" else "by hand") + (f": {reason}" if reason else "")
+        await self._parts.triggers.ask(project, now.kind, text, actor_of(caller))
+        return (await self.triggers(project))[0]
 
     async def events(self, limit: int, before: int | None) -> list[wire.Event]:
         found = await self._recorder.call(self._recorder.journal.tail, min(limit, 1000), before)

@@ -46,6 +46,13 @@ class Rollouts(msgspec.Struct):
     rollouts: list[wire.Rollout]
 
 
+class Triggers(msgspec.Struct):
+    """`GET /v1/triggers`, by the projects' names."""
+
+    at: float
+    triggers: list[wire.Trigger]
+
+
 class Events(msgspec.Struct):
     """`GET /v1/events` (newest first) and `GET /v1/runs/{id}/timeline` (oldest first)."""
 
@@ -159,6 +166,14 @@ def rollouts() -> Call[Rollouts]:
 
 def rollout(name: str) -> Call[wire.Rollout]:
     return Call("GET", f"/v1/rollouts/{quote(name, safe='')}", wire.Rollout)
+
+
+def triggers(project: str | None) -> Call[Triggers]:
+    return Call("GET", _query("/v1/triggers", project=project), Triggers)
+
+
+def trigger(project: str, body: wire.TriggerNow) -> Call[wire.Trigger]:
+    return Call("POST", f"/v1/triggers/{quote(project, safe='')}", wire.Trigger, body)
 
 
 def events(limit: int, before: int | None) -> Call[Events]:

@@ -99,6 +99,12 @@ class Client:
     def rollout(self, name: str) -> wire.Rollout:
         return self._ask(calls.rollout(name))
 
+    def triggers(self, project: str | None = None) -> list[wire.Trigger]:
+        return self._ask(calls.triggers(project)).triggers
+
+    def trigger(self, project: str, now: wire.TriggerNow) -> wire.Trigger:
+        return self._ask(calls.trigger(project, now))
+
     def events(self, limit: int = 100, before: int | None = None) -> list[wire.Event]:
         return self._ask(calls.events(limit, before)).events
 

@@ -41,6 +41,8 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         ("judge", "engine.cli.judge", "judge a canary's counts, or recompute a rollout's verdicts"),
     )),
     ("Train", (
+        ("triggers", "engine.cli.triggers", "what begins trainings by itself, and why nothing does"),
+        ("trigger", "engine.cli.triggers", "begin a training by hand"),
         ("reproduce", "engine.cli.reproduce", "find what keeps a training run from being repeated"),
         ("models", "engine.cli.models", "two runs or versions of a model side by side"),
         ("cases", "engine.cli.cases", "the hard cases that a model must bear; make one of a request"),

@@ -7,8 +7,10 @@
     GET  /v1/runs/{id}/output?step&attempt&offset&limit  /v1/runs/{id}/timeline     viewer
     GET  /v1/runs/{id}/curve?step&attempt&offset                                    viewer
     GET  /v1/rollouts  /v1/rollouts/{name}  (a service, or a run's id)              viewer
+    GET  /v1/triggers?project                                                       viewer
     GET  /v1/events?limit&before  /v1/audit/verify                                  viewer
     POST /v1/runs                           operator; with a `document`, admin
+    POST /v1/triggers/{project}             operator
     POST /v1/runs/{id}/{verb}               see `identity.VERB_ROLES`
     POST /v1/audit/seal  /v1/engine/reload  admin
 
@@ -35,7 +37,7 @@ from starlette.routing import Route
 
 from engine.api import wire
 from engine.api.backend import VERBS, Backend, Caller, Verb
-from engine.api.calls import Events, Library, Rollouts, Runs, Seal, Sealed
+from engine.api.calls import Events, Library, Rollouts, Runs, Seal, Sealed, Triggers
 from engine.daemon.identity import Gatekeeper
 from engine.daemon.processes import Peer
 from engine.daemon.refusals import BadRequest, TooLarge
@@ -79,12 +81,14 @@ class Api:
             "/v1/runs/{id}/output": self.output, "/v1/runs/{id}/timeline": self.timeline,
             "/v1/runs/{id}/curve": self.curve,
             "/v1/rollouts": self.rollouts, "/v1/rollouts/{name}": self.rollout,
+            "/v1/triggers": self.triggers,
             "/v1/events": self.events, "/v1/audit/verify": self.verify,
             "/v1/handover": self.handover}
         return [Route("/v1/engine", self._answering(self.engine), methods=["GET"]),
                 *(Route(path, self._answering(self._viewing(handler)), methods=["GET"])
                   for path, handler in get.items()),
                 Route("/v1/runs", self._answering(self.start_run), methods=["POST"]),
+                Route("/v1/triggers/{project}", self._answering(self.trigger), methods=["POST"]),
                 Route("/v1/audit/seal", self._answering(self.seal), methods=["POST"]),
                 Route("/v1/engine/reload", self._answering(self.reload), methods=["POST"]),
                 Route("/v1/runs/{id}/{verb}", self._answering(self.act), methods=["POST"])]
@@ -165,6 +169,14 @@ class Api:
 
     async def rollout(self, request: Request, caller: Caller) -> wire.Rollout:
         return await self._backend.rollout(request.path_params["name"])
+
+    async def triggers(self, request: Request, caller: Caller) -> Triggers:
+        return Triggers(self._clock(), await self._backend.triggers(request.query_params.get("project")))
+
+    async def trigger(self, request: Request, caller: Caller) -> wire.Trigger:
+        self._gate.needs(caller, "operator", to="begin a training")
+        wanted = await _body(request, wire.TriggerNow)
+        return await self._backend.trigger(caller, request.path_params["project"], wanted)
 
     async def events(self, request: Request, caller: Caller) -> Events:
         before = (int(_number(request, "before", 0, 0, 2**53))

@@ -8,6 +8,8 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from engine.api import wire
 from engine.api.backend import Caller
 from engine.errors import DocumentError, JournalError, NotFound, OpsdeckError
@@ -21,7 +23,7 @@ from engine.procedures.library import Library
 from engine.procedures.recorder import Recorder
 
 log = logging.getLogger("opsdeck")
-Start = Callable[[Caller, wire.StartRun, str], Awaitable[Any]]
+Start = Callable[[Caller, wire.StartRun, str, Mapping[str, Any]], Awaitable[Any]]
 
 
 class Beginner:
@@ -98,7 +100,8 @@ class Beginner:
                      "commit": cause.commit or ""}
             request = wire.StartRun(one.triggers.procedure,
                                     {name: value for name, value in given.items() if name in params})
-            await self._start(caller_of(cause), request, building.run)
+            await self._start(caller_of(cause), request, building.run,
+                              {"trigger": msgspec.to_builtins(cause)})
         except (JournalError, NotFound, DocumentError):
             raise
         except OpsdeckError as error:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import OpsdeckError, UsageError
+from engine.pipeline import places
 from engine.pipeline.project import reading
 from engine.pipeline.project.model import Git, Project, Retraining
 from engine.pipeline.triggers.git import Mirror
@@ -48,8 +49,10 @@ class World:
 class Projects:
     """Reads the files of the projects when they change."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, steps_user: Callable[[], str | None] = lambda: None) -> None:
+        """`steps_user`: a system engine's, who reads what is laid out here."""
         self.home = home / "pipelines"
+        self._steps_user = steps_user
         self._seen: dict[str, tuple[tuple[object, ...], float]] = {}
         self._known: dict[str, Registered] = {}
         self._tops: dict[Path, Path | None] = {}
@@ -77,8 +80,8 @@ class Projects:
         return dict(self._known)
 
     def places(self, name: str) -> Path:
-        """The folder of a project's own in the engine's home."""
-        return self.home / name
+        """The folder of a project's own in the engine's home. Raises ActionFailed."""
+        return places.make(self.home.parent, name, self._steps_user()).root
 
     async def mirror(self, one: Registered, commits: Git) -> tuple[Mirror, str]:
         """The mirror of the repository that a project watches, and the project's folder within it.

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from engine.errors import Conflict, JournalError, NotFound, OpsdeckError
+from engine.errors import ActionFailed, Conflict, JournalError, NotFound, OpsdeckError
 from engine.journal.events import SYSTEM, Actor
 from engine.pipeline.triggers import cron, deciding
 from engine.pipeline.triggers.beginning import Beginner, of_model
@@ -30,6 +30,7 @@ log = logging.getLogger("opsdeck")
 BEAT = 1.0
 RETRY = 30.0       # seconds after a look that failed, where the source itself says nothing shorter
 TICKET_AFTER = 3600.0
+PATIENCE = 20.0    # seconds that who asks waits for a start
 AT_ONCE = 2        # looks that read files at the same time
 
 
@@ -109,8 +110,7 @@ class Watcher:
         Raises NotFound for a project that is not there, Conflict where it does not take that, where too much
         of it waits, or for a `nonce` that was there before; JournalError.
         """
-        async with asyncio.timeout(30.0):
-            await self._opened.wait()
+        await self._begun()
         one = self.one(project)
         if kind in ("drift", "webhook") and not getattr(one.triggers, kind):
             raise Conflict(f"{project} is not begun by {'drift' if kind == 'drift' else 'requests'}",
@@ -129,9 +129,21 @@ class Watcher:
         self._hurry(key(project, "what"))
         return asked
 
-    def hurry(self, project: str) -> None:
-        """Look at the project's branch now: somebody says that there is something."""
-        self._hurry(key(project, "commits"))
+    async def _begun(self) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._opened.wait()
+        except TimeoutError as error:
+            raise ActionFailed("the engine does not watch its projects yet", hint="try again in a minute"
+                               ) from error
+
+    def pushed(self, wanted: Callable[[str], bool], ref: str) -> list[str]:
+        """Have the projects that are `wanted` and watch this ref (`refs/heads/…`) look at it now."""
+        found = [name for name, one in self.known.items() if wanted(name) and one.triggers.commits is not None
+                 and ref == f"refs/heads/{one.triggers.commits.branch}"]
+        for name in found:
+            self._hurry(key(name, "commits"))
+        return found
 
     def one(self, name: str) -> Registered:
         """Raises NotFound."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,14 +10,7 @@ import pytest
 from engine.errors import ActionFailed, NotFound, UsageError
 from engine.pipeline.triggers import git as triggers_git
 from engine.pipeline.triggers.git import Mirror, shown
-
-IDENTITY = {"GIT_AUTHOR_NAME": "Ann", "GIT_AUTHOR_EMAIL": "a@example.com", "GIT_COMMITTER_NAME": "Ann",
-            "GIT_COMMITTER_EMAIL": "a@example.com", "GIT_CONFIG_GLOBAL": "/dev/null"}
-
-
-def git(folder: Path, *arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=folder, env={**os.environ, **IDENTITY}, check=True,
-                          capture_output=True, text=True).stdout.strip()
+from tests.pipeline.triggers.triggered import committed, git
 
 
 @pytest.fixture
@@ -28,14 +20,6 @@ def origin(tmp_path: Path) -> Path:
     git(folder, "init", "--quiet", "--initial-branch=main")
     committed(folder, "first", train="print(1)", docs="read me")
     return folder
-
-
-def committed(folder: Path, message: str, **files: str) -> str:
-    for name, text in files.items():
-        (folder / f"{name}.py").write_text(text)
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--allow-empty", "-m", message)
-    return git(folder, "rev-parse", "HEAD")
 
 
 async def test_a_new_commit_is_taken_and_laid_out_while_the_one_before_stays(
