@@ -15,6 +15,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "metrics.read": {"service": "flights"},
     "notify": {"url": "https://hooks.example/x", "text": "the challenger was drained"},
     **{f"pipeline.{stage}": {"project": "delays"} for stage in STAGES},
+    "pipeline.release": {"project": "delays", "service": "flights", "version": "7", "manifest": "1" * 64,
+                         "model_manifest": "2" * 64},
     "rollout.abort": {"service": "flights", "reason": "an incident"},
     "rollout.begin": {"service": "flights", "to": "challenger"},
     "rollout.look": {"service": "flights", "to": "challenger"},
@@ -36,7 +38,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 }
 EFFECTS = {
     "http.check": "none", "metrics.check": "none", "metrics.read": "none", "notify": "once",
-    **{f"pipeline.{stage}": "idempotent" for stage in STAGES},
+    **{f"pipeline.{stage}": "idempotent" for stage in STAGES}, "pipeline.release": "idempotent",
     "rollout.abort": "idempotent", "rollout.begin": "idempotent", "rollout.look": "idempotent",
     "rollout.mirror": "idempotent",
     "rollout.promote": "idempotent", "rollout.restore": "idempotent", "rollout.verdict": "none",
