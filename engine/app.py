@@ -38,6 +38,7 @@ from engine.pipeline.triggers.projects import Projects
 from engine.pipeline.triggers.watcher import Watcher
 from engine.procedures.actions import Context, Registry
 from engine.procedures.attempts import Performer
+from engine.procedures.children import Children
 from engine.procedures.executor import Executor, Live
 from engine.procedures.library import Library, directories
 from engine.procedures.recorder import Recorder
@@ -56,6 +57,7 @@ from engine.supervision import ProcessSupervisor, processes
 log = logging.getLogger("opsdeck")
 ROTATE_EVERY_S = 86400.0
 KEEP_RUNS_S = 30 * 86400.0
+RELEASE = "pipeline.release"
 
 
 @dataclass(frozen=True)
@@ -133,12 +135,14 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
         monotonic=time.monotonic, window_s=lambda: config.engine.window,
         stale_after_s=lambda: max(config.engine.stale_after, 3.5 * config.engine.scrape_interval)))
     contexts.rollouts = rollouts
-    executor.on_driven, executor.on_recorded = rollouts.adopt, rollouts.recorded
+    executor.on_driven = rollouts.adopt
     stopper.on_unrecorded = rollouts.safe_now
     verbs = Verbs(executor, stopper, page=pager.break_glass)
     library = Library(directories(config, home.path), actions, system=home.mode == "system")
     reloader = Reloader(home, config, recorder, clock=time.time)
     starter = Starter(executor, library, mode=home.mode, startable=rollouts.succession.startable)
+    children = contexts.children = Children(executor, starter, stopper.stop)
+    executor.on_recorded = lambda *recorded: (rollouts.recorded(*recorded), children.recorded(*recorded))[0]
     triggers, listener = _triggers(home, reloader, executor, starter, library, pager)
     core = Engine(Parts(home, reloader, executor, starter, verbs, rollouts, library, collector, history,
                         verify=lambda: _verified(home), triggers=triggers))
@@ -148,6 +152,7 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
     await _catch_up(recorder, emergency)
     await pager.resume()
     await _recover(recorder, executor)
+    await children.resume()
     await asker.open(executor.live.values())
     await contexts.resume_leases()
     await core.load_recent()
@@ -183,6 +188,7 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
             task.cancel()
         await asyncio.gather(*watching.values(), return_exceptions=True)
         await rollouts.close()
+        await children.close()
         await executor.close()
         await asker.close()
         await pager.close()
@@ -199,6 +205,7 @@ class _Contexts:
         self._home = home
         self._collector = collector
         self.rollouts: Rollouts | None = None
+        self.children: Children | None = None
         self._leases = Leases(home.path)
         self.use_config(config)
 
@@ -230,7 +237,8 @@ class _Contexts:
         return Context(run=run, step=step.id, attempt=step.attempt, router=self.router,
                        supervisor=self.supervisor, signals=self._collector, secrets=secrets,
                        log=write, clock=time.time, sleep=asyncio.sleep,
-                       extra={"config": self._config, "rollouts": self.rollouts, "home": self._home})
+                       extra={"config": self._config, "rollouts": self.rollouts, "home": self._home,
+                              **({"start": self.children} if _may_start(step) else {})})
 
 
 def _triggers(home: Home, reloader: Reloader, executor: Executor, starter: Starter, library: Library,
@@ -244,6 +252,11 @@ def _triggers(home: Home, reloader: Reloader, executor: Executor, starter: Start
         projects, book, beginner, triggering.looker(projects.home),
         folders=lambda: reloader.config.pipelines.projects, tell=pager.on_event, clock=executor.clock))
     return watcher, Listener(watcher, executor.clock)
+
+
+def _may_start(step: StepRun) -> bool:
+    """Whether a step's action may start runs: no third party's may."""
+    return (step.op or {}).get("use") == RELEASE
 
 
 async def _note(recorder: Recorder, kind: str, **data: Any) -> None:
