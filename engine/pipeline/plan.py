@@ -82,8 +82,9 @@ def _foreseen(stage: Stage, project: Project, folder: Path, places: Places, memo
               outputs: Mapping[str, Mapping[str, str]]) -> tuple[Planned, Kept | None]:
     missing = [name for name in stage.needs if name not in outputs]
     if missing:
-        return Planned(stage.name, "unknown", None, f"waits for what {' and '.join(missing)} "
-                                                    f"give{'s' if len(missing) == 1 else ''}"), None
+        names = " and ".join([", ".join(missing[:-1]), missing[-1]] if missing[1:] else missing)
+        gives = "give" if missing[1:] else "gives"
+        return Planned(stage.name, "unknown", None, f"waits for what {names} {gives}"), None
     if not stage.cached:
         return Planned(stage.name, "miss", None, ALWAYS), None
     fields, _ = stage_fields.of(stage, project, folder, memo, {name: outputs[name] for name in stage.needs})

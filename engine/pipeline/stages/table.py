@@ -50,4 +50,5 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in (
 )}
 
 # Files of an output that people read and no later stage does: accepting a finding trains nothing anew.
-REPORTS: dict[str, tuple[str, ...]] = {"data": ("findings.json", "expectations.yaml", "log.txt")}
+REPORTS: dict[str, tuple[str, ...]] = {"data": ("findings.json", "expectations.yaml", "log.txt"),
+                                       "train": ("log.txt", "metrics.jsonl")}

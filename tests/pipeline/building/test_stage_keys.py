@@ -131,6 +131,24 @@ def test_where_the_project_lies_and_when_its_files_were_written_does_not_count(
     assert keys(other) == keys(folder)
 
 
+@pytest.mark.parametrize(("before", "now", "same"), [
+    ("", "failed_at: 2026-11-24T10:00:00Z\n", False),
+    ("failed_at: 2026-11-24T10:00:00Z\n", "failed_at: '2026-11-25T10:00:00Z'\n", True),
+    ("failed_at: null\n", "", True),
+    ("failed_at: 2026-11-24T10:00:00Z\n",
+     "failed_at: 2026-11-24T10:00:00Z\nfixed_at: 2026-11-25T10:00:00Z\n", False),
+    ("failed_at: 2026-11-26T10:00:00Z\nfixed_at: 2026-11-25T10:00:00Z\n",
+     "failed_at: 2026-11-24T10:00:00Z\nfixed_at: 2026-11-25T10:00:00Z\n", False),
+])
+def test_of_a_hard_case_its_standing_counts_and_not_when_it_was_last_looked_at(
+        folder: Path, before: str, now: str, same: bool) -> None:
+    case = folder / "cases" / "hard.yaml"
+    case.write_text("id: hard\n" + before)
+    first = keys(folder)["robustness"]
+    case.write_text("id: hard\n" + now)
+    assert (keys(folder)["robustness"] == first) == same
+
+
 def test_data_that_is_not_there_is_an_error_with_its_path(folder: Path) -> None:
     (folder / "data" / "rows.csv").unlink()
     with pytest.raises(OpsdeckError, match=r"data/rows\.csv is not there"):
