@@ -20,7 +20,7 @@ from engine.reproduce.manifest import Manifest, assemble
 from engine.reproduce.parts import Artifact, Code, Dataset, Environment, Image, Lock, Run
 
 # What decides neither the model nor its figures.
-ASIDE = {"opsdeck", "owner", "title", "release", "triggers", "tracking", "staging"}
+ASIDE = {"opsdeck", "owner", "title", "release", "triggers", "tracking", "staging", "serving"}
 REPORTS = {"evaluate": ("predictions.npy", "evaluation.json"), "data": ("findings.json",),
            "train": ("metrics.json", "metrics.jsonl")}
 

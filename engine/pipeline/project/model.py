@@ -29,6 +29,7 @@ Inside = Annotated[str, Field(min_length=1), AfterValidator(_inside), WithJsonSc
     {"type": "string", "minLength": 1, "description": "A path inside the project's folder."})]
 Task = Literal["binary", "multiclass", "regression", "ranking"]
 Where = Literal["local", "sagemaker", "ray"]
+Pinned = Annotated[str, Field(pattern=r"^\S+@sha256:[0-9a-f]{64}$")]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 CODE = ["**/*.py"]
 
@@ -69,7 +70,7 @@ class Environment(Model):
 
     lock: Inside | None = None
     python: Annotated[str, Field(pattern=r"^3\.\d+(\.\d+)?$")] = "3.11"
-    image: Annotated[str, Field(pattern=r"^\S+@sha256:[0-9a-f]{64}$")] | None = None
+    image: Pinned | None = None
     inherit: bool = False
 
     @model_validator(mode="after")
@@ -226,6 +227,34 @@ class Staging(Model):
     largest_mb: Annotated[float, Field(gt=0)] = 1.0
 
 
+class Replicas(Model):
+    """How many servers: at least `min`, and at most `max` when there is much to do."""
+
+    min: Annotated[int, Field(ge=1, le=1000)] = 2
+    max: Annotated[int, Field(ge=1, le=1000)] = 4
+
+    @model_validator(mode="after")
+    def _order(self) -> Self:
+        if self.max < self.min:
+            raise ValueError(f"`max` is {self.max}, fewer than `min`, {self.min}")
+        return self
+
+
+class Serving(Model):
+    """How the model is served from a container: `opsdeck pipeline render` makes the files of it. `base` is the
+    image to build on, `image` the one that was built, each by digest; `cpu` (cores) and `memory_mb` are of
+    one replica, and more of them come when they use `target_cpu` percent of their `cpu`."""
+
+    base: Pinned | None = None
+    image: Pinned | None = None
+    namespace: Annotated[str, Field(pattern=NAME, max_length=63)] | None = None
+    cpu: Annotated[float, Field(ge=0.01, le=1024)] = 0.5
+    memory_mb: Annotated[int, Field(ge=64, le=1 << 22)] = 512
+    replicas: Replicas = Replicas()
+    port: Annotated[int, Field(ge=1024, le=65535)] = 8080
+    target_cpu: Annotated[int, Field(ge=10, le=100)] = 70
+
+
 class Slot(Model):
     """A place for a model: the folder (inside the engine's home, or absolute) that the service's process
     `process` serves from, and the variant that it is for the router."""
@@ -313,6 +342,7 @@ class Project(Model):
     robustness: Robustness = Robustness()
     gates: list[Gate] = Field(min_length=1)
     staging: Staging = Staging()
+    serving: Serving = Serving()
     release: Release | None = None
     triggers: Retraining | None = None
     tracking: Text | None = None
