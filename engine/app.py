@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,7 +142,12 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
     reloader = Reloader(home, config, recorder, clock=time.time)
     starter = Starter(executor, library, mode=home.mode, startable=rollouts.succession.startable)
     children = contexts.children = Children(executor, starter, stopper.stop)
-    executor.on_recorded = lambda *recorded: (rollouts.recorded(*recorded), children.recorded(*recorded))[0]
+
+    def recorded(live: Live, events: Sequence[NewEvent]) -> None:
+        rollouts.recorded(live, events)
+        children.recorded(live, events)
+
+    executor.on_recorded = recorded
     triggers, listener = _triggers(home, reloader, executor, starter, library, pager)
     core = Engine(Parts(home, reloader, executor, starter, verbs, rollouts, library, collector, history,
                         verify=lambda: _verified(home), triggers=triggers))

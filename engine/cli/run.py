@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -49,6 +49,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--detach", action="store_true",
                         help="print the run's id at once and leave it to the engine")
     parser.add_argument("--json", action="store_true", help="print the run as JSON when it ends")
+    parser.add_argument("--summary", type=Path, metavar="FILE",
+                        help="write what came of it as Markdown, for a pull request")
+    parser.add_argument("--junit", type=Path, metavar="FILE",
+                        help="write its steps and gates as JUnit, for CI")
     parser.epilog = f"example:\n  {EXAMPLE}\n\n{EXITS}"
 
 
@@ -58,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if args.embedded and args.detach:
         raise UsageError("--embedded and --detach exclude each other",
                          hint="an embedded run ends with this process; start an engine to detach")
+    reports = _reports(args)
     request = _request(args)
     with _desk(args) as desk:
         view = desk.start_run(request)
@@ -67,17 +72,46 @@ def run(args: argparse.Namespace) -> int:
             print(wire_json({"id": view.id}) if args.json else f"run {view.id} has started; "
                   f"opsdeck show {view.id} tells how it goes")
             return 0
-        return follow(desk, view, json=args.json, embedded=args.embedded)
+        return follow(desk, view, json=args.json, embedded=args.embedded, reports=reports)
 
 
-def follow(desk: Desk, view: wire.RunView, *, json: bool, embedded: bool = False) -> int:
-    """Follow a run to its end, or to where only a person helps; its exit code."""
+def follow(desk: Desk, view: wire.RunView, *, json: bool, embedded: bool = False,
+           reports: Sequence[tuple[Path, str]] = ()) -> int:
+    """Follow a run to its end, or to where only a person helps; its exit code. `reports`: files to write
+    then, each with what it is."""
     asking = not json and sys.stdin.isatty() and sys.stdout.isatty()
     follower = Follower(desk, asking=asking, quiet=json, embedded=embedded)
     last = follower.follow(view)
     if json:
         print(wire_json(last))
+    for path, kind in reports:
+        _write(path, kind, last)
     return exit_code(last)
+
+
+def _reports(args: argparse.Namespace) -> list[tuple[Path, str]]:
+    """The files that are wanted. Raises UsageError for one that could not be written once the run is over."""
+    wanted = [(path, kind) for path, kind in ((args.summary, "summary"), (args.junit, "junit"))
+              if path is not None]
+    for path, kind in wanted:
+        if args.detach or args.dry_run:
+            raise UsageError(f"--{kind} tells how a run went, so it does not go with "
+                             f"{'--detach' if args.detach else '--dry-run'}")
+        if path.is_dir() or not path.absolute().parent.is_dir():
+            raise UsageError(f"--{kind} cannot be written there: "
+                             f"{'it is a folder' if path.is_dir() else 'there is no such folder'}",
+                             where=str(path))
+    return wanted
+
+
+def _write(path: Path, kind: str, view: wire.RunView) -> None:
+    from engine.pipeline import summary
+
+    content = summary.markdown(view).encode() if kind == "summary" else summary.gates_junit(view)
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise UsageError(f"--{kind} cannot be written: {error.strerror}", where=str(path)) from error
 
 
 def _request(args: argparse.Namespace) -> wire.StartRun:

@@ -25,7 +25,8 @@ STOPPED = ("refused", "rolled back", "aborted")
 
 def run(work: Work) -> Done:
     """Register what training left. Result: name, version, alias, mlflow_run, already, payload,
-    champion (the version in production), manifest_sha256, identity, and the manifest in the output.
+    champion (the version in production), service ("" without a release), manifest_sha256 and identity; the
+    manifest is in the output.
 
     Raises ActionFailed while the registry does not answer, UsageError for a model that cannot be read.
     """
@@ -56,7 +57,9 @@ def run(work: Work) -> Done:
             f"Registered as {project.model} version {version}, alias {alias}.")
     return Done(True, says, {
         "name": project.model, "version": version, "alias": alias, "mlflow_run": found.run_id,
-        "already": already, "champion": champion, "payload": model.payload, "identity": recorded.identity,
+        "already": already, "champion": champion,
+        "service": project.release.service if project.release is not None else "",
+        "payload": model.payload, "identity": recorded.identity,
         "manifest_sha256": recorded.manifest.sha256,
         "version_manifest_sha256": found.tags.get("opsdeck.manifest_sha256")}, ("manifest.json",))
 

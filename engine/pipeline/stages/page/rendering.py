@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from engine.pipeline.reports import escaped, visible
 from engine.pipeline.stages.page.blocks import Block, Items, Lines, Page, Plot, Table, Text
 
 TEMPLATE = "page.html.j2"
 MARKS = {"good": "✔ ", "bad": "✘ ", "doubt": "? ", "plain": ""}
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!&$])")
 
 
 def markdown(page: Page) -> str:
@@ -36,18 +35,6 @@ def html(page: Page) -> str:
     made.filters["plain"] = visible
     made.globals["kind"] = lambda block: type(block).__name__.lower()
     return made.get_template(TEMPLATE).render(page=page, marks=MARKS)
-
-
-def escaped(text: str) -> str:
-    """A text on one line of Markdown, in which nothing is markup."""
-    flat = " ".join(visible(str(text)).split())
-    return re.sub(r"^([-+]|\d+[.)])(?=\s)", r"\\\1", _SPECIAL.sub(r"\\\1", flat))
-
-
-def visible(text: str) -> str:
-    """Without control characters, and without those that turn the direction of writing."""
-    return "".join(c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co") else "\ufffd"
-                   for c in text)
 
 
 def _block(block: Block) -> str:

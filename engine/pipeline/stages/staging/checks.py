@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
-from xml.etree import ElementTree
+
+from engine.pipeline.reports import junit
 
 Kind = Literal["contract", "smoke", "replicas"]
-LONGEST = 500
 
 
 @dataclass(frozen=True)
@@ -31,21 +31,3 @@ def write(checks: Sequence[Check], folder: Path) -> None:
     (folder / "junit.xml").write_bytes(junit("staging", [
         (check.kind, check.name, None if check.passed else f"expected {check.expected}; seen {check.seen}")
         for check in checks]))
-
-
-def junit(name: str, cases: Sequence[tuple[str, str, str | None]]) -> bytes:
-    """A JUnit report of (class name, name, why it failed or None)."""
-    failed = sum(why is not None for _, _, why in cases)
-    suite = ElementTree.Element("testsuite", name=name, tests=str(len(cases)), failures=str(failed),
-                                errors="0")
-    for group, title, why in cases:
-        case = ElementTree.SubElement(suite, "testcase", classname=f"{name}.{group}", name=xml_text(title))
-        if why is not None:
-            ElementTree.SubElement(case, "failure", message=xml_text(why[:LONGEST])).text = xml_text(why)
-    return bytes(ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True))
-
-
-def xml_text(text: str) -> str:
-    """Without the characters that XML 1.0 cannot hold."""
-    return "".join(c if c in "\t\n" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c > "\uffff"
-                   else "\ufffd" for c in text)
