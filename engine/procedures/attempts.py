@@ -300,6 +300,8 @@ class Performer:
         if code is None and why is None:
             started = attempt.pid() is not None or step.boot != self._boot
             return None if started else "never-started"
+        if secrets is None and code == 0 and "use" in (step.op or {}) and step.effect != "once":
+            return None  # its result cannot be masked, and it may be asked for again
         if secrets is None:
             state: State = "done" if code == 0 else "failed"
             return Outcome(state if why is None else _doubt(step.effect), why, code, output={

@@ -169,6 +169,20 @@ async def test_a_secret_it_is_given_is_masked_in_all_it_says_also_after_the_engi
         assert "tell-nobody" not in out(k, live.progress.id).stdout.read_text()
 
 
+async def test_a_result_that_can_no_longer_be_masked_is_asked_for_again(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_TOKEN", "tell-nobody")
+    code = f"until({str(tmp_path / 'go')!r}); say(result={{'token': os.environ['TOKEN']}})"
+    async with kit(tmp_path, world=Carrier()) as k:
+        live = await k.start(document(code, secret="env:A_TOKEN"))
+        await k.until(live, lambda v: out(k, live.progress.id).pid() is not None)
+    (tmp_path / "go").touch()
+    monkeypatch.delenv("A_TOKEN")
+    async with kit(tmp_path, world=Carrier()) as k:
+        found = step(await k.ended((await k.recover())[0]), "a")
+    assert found.attempt == 2 and "A_TOKEN" in (found.error or "") and found.result is None
+
+
 def out(k: Kit, run: str) -> Attempt:
     return k.performer.attempt(run, "a", 1)
 
