@@ -78,8 +78,8 @@ def test_a_hostile_result_breaks_neither_report() -> None:
                                  "metrics": {"x": {"value": None}, "y": 3}, "says": 7},
                          started=1.0, ended=2.5)
     run = wire.RunView(id="1", procedure="p", state="waiting", steps=[step], title=HOSTILE, by="ann",
-                       started=1.0, ended=None, at=2.0, params={"a": HOSTILE}, service=None, revision=1, unisolated=True,
-                       review=None, next="run 1 waits", document_sha256="0")
+                       started=1.0, ended=None, at=2.0, params={"a": HOSTILE}, service=None, revision=1,
+                       unisolated=True, review=None, next="run 1 waits", document_sha256="0")
     lines = summary.markdown(run).splitlines()
     assert [line for line in lines if line.startswith("#")] == [lines[0]] and "run 1 waits" in lines
     assert all(line.count("|") - line.count("\\|") in (0, 4, 5) for line in lines)
