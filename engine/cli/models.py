@@ -70,7 +70,7 @@ def _project(args: argparse.Namespace) -> tuple[str | None, str | None]:
 def _tracking(args: argparse.Namespace) -> str:
     from engine.config_file import load
 
-    return load(args.home.config).pipelines.tracking or f"sqlite:///{args.home.path}/pipelines/mlflow.db"
+    return load(args.home.config).pipelines.tracking or f"sqlite:///{args.home.path}/mlflow.db"
 
 
 def _entries(tracking: str, model: str | None, *references: str) -> list[dict[str, Any]]:

@@ -42,6 +42,7 @@ def main() -> None:
     before = _peak_kib()
     try:
         _limit(json.loads(limits))
+        importlib.import_module("pyarrow")
         module, _, name = function.partition(":")
         predict = getattr(importlib.import_module(module), name)(Path(model))
         if not callable(predict):
@@ -133,6 +134,10 @@ def _failed(error: BaseException, root: str) -> dict[str, Any]:
     traceback.print_exception(error)
     at = f"{Path(own[-1].filename).relative_to(root)}:{own[-1].lineno}" if own else None
     said = " ".join(str(error).split())[:500]
+    if isinstance(error, ModuleNotFoundError) and error.name == "pyarrow":
+        return {"ok": False, "type": "", "at": None, "plain": True, "message":
+                "the project's environment has no pyarrow, which its function is handed rows by; add it to "
+                "the lock"}
     return {"ok": False, "type": type(error).__name__, "message": said, "at": at,
             "plain": bool(getattr(error, "plain", False))}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 
 from engine.errors import UsageError
 from engine.pipeline.behaviour import answer
-from engine.pipeline.scoring import measuring
+from engine.pipeline.scoring import asking, measuring
 from engine.pipeline.scoring.asking import Shown, opened
 from engine.pipeline.scoring.scores import ModelFailed
 from tests.pipeline.stages.kit import FEATURES, Made, onnx_model, project, table
@@ -34,14 +36,14 @@ def load(model):
         return pc.divide(1.0, pc.add(1.0, pc.exp(pc.negate(margin))))
     return scores
 
-def broken(model):
+def moody(model):
     def scores(rows):
-        return {"a": 1}["b"]
-    return scores
-
-def dies(model):
-    def scores(rows):
-        if rows["heat"][0].as_py() > 1e6:
+        mood = rows["heat"][0].as_py()
+        if mood == 101:
+            return {"a": 1}["b"]
+        if mood == 102:
+            return [0.5] * (rows.num_rows - 1)
+        if mood == 103:
             import os, signal
             os.kill(os.getpid(), signal.SIGKILL)
         return [0.5] * rows.num_rows
@@ -50,9 +52,6 @@ def dies(model):
 def slow(model):
     import time
     return lambda rows: time.sleep(60)
-
-def short(model):
-    return lambda rows: [0.5] * (rows.num_rows - 1)
 
 def huge(model):
     def scores(rows):
@@ -78,12 +77,23 @@ def truth(rows: pa.Table) -> np.ndarray:
     return 1 / (1 + np.exp(-margin))
 
 
-@pytest.fixture
-def made(tmp_path: Path) -> Made:
-    made = Made(tmp_path, ROWS, onnx_model())
+def ready(root: Path) -> Made:
+    made = Made(root, ROWS, onnx_model())
     (made.folder / "score.py").write_text(SCORE)
     (made.folder / "bulk.py").write_text(BULK)
     return made
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    return ready(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def onnx(tmp_path_factory):
+    """One process with the model, for the tests that only ask it."""
+    with ask(ready(tmp_path_factory.mktemp("onnx"))) as scorer:
+        yield scorer
 
 
 def ask(made: Made, entry=None, *, limits=None, shown=SHOWN, model=None):
@@ -92,38 +102,44 @@ def ask(made: Made, entry=None, *, limits=None, shown=SHOWN, model=None):
     return opened(work, "evaluate", model or made.trained / "model.onnx", shown)
 
 
-@pytest.mark.parametrize("entry", [None, {"function": "score:load"}, {"command": ["python", "bulk.py"]}],
-                         ids=["onnx", "function", "command"])
-def test_each_way_of_asking_gives_the_same_scores(made, entry):
+@pytest.mark.parametrize("entry", [{"function": "score:load"}, {"command": ["python", "bulk.py"]}],
+                         ids=["function", "command"])
+def test_each_way_of_asking_gives_the_same_scores(made, onnx, entry):
+    assert onnx(ROWS) == pytest.approx(truth(ROWS), abs=1e-6)
     with ask(made, entry) as scorer:
-        assert scorer(ROWS) == pytest.approx(truth(ROWS), abs=1e-6)
+        assert scorer(ROWS) == pytest.approx(onnx(ROWS), abs=1e-6)
         assert scorer(ROWS.slice(7, 2)) == pytest.approx(truth(ROWS)[7:9], abs=1e-6)
         assert scorer.raw.peak_mb() > 20
 
 
-def test_two_processes_give_the_very_same_bits(made):
-    with ask(made) as one, ask(made) as other:
-        assert one(ROWS).tobytes() == other(ROWS).tobytes()
+def test_two_processes_give_the_very_same_bits_and_more_rows_are_sent_in_parts(made, onnx, monkeypatch):
+    monkeypatch.setattr(asking, "CHUNK", 128)
+    with ask(made) as other:
+        assert onnx(ROWS).tobytes() == other(ROWS).tobytes()
 
 
-def test_a_number_may_be_missing_and_a_text_may_not(made):
+def test_a_number_may_be_missing_and_a_text_may_not(onnx):
     heat = pa.array([None if at == 1 else 0.5 for at in range(3)], pa.float64())
     rows = ROWS.slice(0, 3).set_column(0, "heat", heat)
-    with ask(made) as scorer:
-        with pytest.raises(ModelFailed, match="the score of row 1 is not a number"):
-            scorer(rows)
-        rows = ROWS.slice(0, 3).set_column(2, "city", pa.array(["Bern", "Oslo", None]))
-        with pytest.raises(ModelFailed) as caught:
-            scorer(rows)
+    with pytest.raises(ModelFailed, match="the score of row 1 is not a number"):
+        onnx(rows)
+    rows = ROWS.slice(0, 3).set_column(2, "city", pa.array(["Bern", "Oslo", None]))
+    with pytest.raises(ModelFailed) as caught:
+        onnx(rows)
     assert caught.value.message == ("the column city is missing in row 2, and the model wants a text in "
                                     "every row")
     assert caught.value.where == "evaluate: model.onnx"
 
 
-def test_a_column_that_was_renamed_is_named_with_the_likely_one(made):
-    with ask(made) as scorer, pytest.raises(ModelFailed) as caught:
-        scorer(ROWS.rename_columns(["heat_c", "wind", "city", "late"]))
+def test_a_column_that_was_renamed_is_named_with_the_likely_one(onnx):
+    with pytest.raises(ModelFailed) as caught:
+        onnx(ROWS.rename_columns(["heat_c", "wind", "city", "late"]))
     assert "no column heat" in caught.value.message and "heat_c" in str(caught.value.hint)
+
+
+def test_a_column_of_another_kind_is_refused_with_both(onnx):
+    with pytest.raises(ModelFailed, match="the column heat is string, and the model is shown double"):
+        onnx(ROWS.slice(0, 1).set_column(0, "heat", pa.array(["warm"])))
 
 
 def test_a_model_that_wants_a_column_the_data_lacks_cannot_be_opened(made):
@@ -166,22 +182,16 @@ def test_a_folder_without_a_function_to_load_it_is_told_what_to_do(made):
         pass
 
 
-def test_what_the_projects_code_raises_is_told_with_its_line(made):
-    with ask(made, {"function": "score:broken"}) as scorer, pytest.raises(ModelFailed) as caught:
-        scorer(ROWS)
-    assert "the model failed: KeyError: 'b' (score.py:" in caught.value.message
+def test_what_the_projects_code_does_is_told_and_the_next_is_answered(made):
+    def mood(value: float) -> pa.Table:
+        return ROWS.slice(0, 3).set_column(0, "heat", pa.array([value] * 3))
 
-
-def test_a_function_that_gives_too_few_scores_is_refused(made):
-    with ask(made, {"function": "score:short"}) as scorer, \
-            pytest.raises(ModelFailed, match="299 scores for 300 rows"):
-        scorer(ROWS)
-
-
-def test_an_input_that_kills_the_model_is_a_finding_and_the_next_is_answered(made):
-    deadly = ROWS.slice(0, 1).set_column(0, "heat", pa.array([1e9]))
-    with ask(made, {"function": "score:dies"}) as scorer:
-        assert answer(scorer, deadly) == "the model's process ended without an answer (SIGKILL)"
+    with ask(made, {"function": "score:moody"}) as scorer:
+        with pytest.raises(ModelFailed, match=r"the model failed: KeyError: 'b' \(score\.py:\d+\)"):
+            scorer(mood(101))
+        with pytest.raises(ModelFailed, match="the model gave 2 scores for 3 rows"):
+            scorer(mood(102))
+        assert answer(scorer, mood(103)) == "the model's process ended without an answer (SIGKILL)"
         assert scorer(ROWS).tolist() == [0.5] * 300
 
 
@@ -203,14 +213,57 @@ def test_a_command_that_writes_nothing_is_told_so(made):
         scorer(ROWS)
 
 
-def test_two_models_are_timed_in_turns_and_each_call_by_itself(made):
-    with ask(made) as one, ask(made) as other:
-        turns: list[str] = []
+def test_an_environment_without_pyarrow_is_told_what_it_lacks(made):
+    (made.folder / "pyarrow.py").write_text("raise ModuleNotFoundError(name='pyarrow')")
+    with pytest.raises(ModelFailed, match="the project's environment has no pyarrow"), \
+            ask(made, {"function": "score:load"}):
+        pass
+
+
+def test_a_stage_that_is_killed_leaves_no_model_behind(made, tmp_path):
+    """The stage's process goes by SIGKILL while the model computes."""
+    holder = f"""
+import sys
+sys.path.insert(0, {str(Path.cwd())!r})
+import pyarrow as pa
+from pathlib import Path
+from engine.pipeline.project.model import Limits
+from engine.pipeline.scoring.process import ModelProcess
+root, model = Path({str(made.folder)!r}), Path({str(made.trained)!r})
+one = ModelProcess(Path(sys.executable), "score:slow", model, root, {{}}, Limits(),
+                   Path({str(tmp_path / "log")!r}), "evaluate")
+print(one._process.pid, flush=True)
+one.scores(pa.table({{"heat": [1.0]}}))
+"""
+    stage = subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True)
+    assert stage.stdout is not None
+    model = int(stage.stdout.readline())
+    assert Path(f"/proc/{model}").exists()
+    stage.kill()
+    stage.wait()
+    stage.stdout.close()
+    deadline = time.monotonic() + 10
+    while _lives(model) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not _lives(model)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_two_models_are_timed_in_turns_and_each_call_by_itself(made, onnx, monkeypatch):
+    monkeypatch.setattr(measuring, "MOST", 0)
+    with ask(made) as other:
+        one, turns = onnx, []
         for name, scorer in (("one", one), ("other", other)):
             def told(batch, calls, start, seconds, name=name, measure=scorer.raw.measure):
                 turns.append(name)
                 return measure(batch, calls, start, seconds)
-            scorer.raw.measure = told
+            monkeypatch.setattr(scorer.raw, "measure", told)
         found = measuring.measure({"one": one, "other": other}, ROWS, [1, 512])
     assert turns[:6] == ["one", "other", "one", "other", "other", "one"]  # a warm-up of each, then turns
     for speeds in found.values():

@@ -50,9 +50,6 @@ def test_a_good_model_bears_it_all_and_twice_alike(made, tmp_path):
     again = robustness.run(Made(tmp_path / "again", TEST, onnx_model()).work(
         "robustness", project(robustness=UNKIND)))
     assert again.result == done.result
-    other = robustness.run(Made(tmp_path / "other", TEST, onnx_model()).work(
-        "robustness", project(robustness=UNKIND, seed=8)))
-    assert other.result["perturbations"][0] != done.result["perturbations"][0]
 
 
 def test_a_model_that_goes_the_wrong_way_is_refused_by_the_behaviours_name(made):

@@ -14,8 +14,8 @@ from engine.pipeline import registry as registry_
 from engine.pipeline import tracked
 from engine.pipeline.registry import Registry
 from engine.pipeline.scoring import measuring
-from engine.pipeline.stages import compare, evaluate
-from tests.pipeline.stages.kit import Made, onnx_model, project, table
+from engine.pipeline.stages import compare
+from tests.pipeline.stages.kit import CITIES, Made, onnx_model, project, table
 
 TEST = table(1000, 6)
 GATES = [{"kind": "non_inferiority", "metric": "log_loss", "margin": 0.05},
@@ -59,25 +59,21 @@ def few_calls(monkeypatch):
     monkeypatch.setattr(measuring, "MOST", 0)
 
 
-def compared(tmp_path: Path, tracking: str, content: bytes, **changed):
-    made = Made(tmp_path, TEST, content)
+def compared(tmp_path: Path, tracking: str, heat: float = 1.0, **changed):
+    """Of the model with this weight of heat, whose scores the evaluation has left."""
+    made = Made(tmp_path, TEST, onnx_model(heat))
+    place = np.array([CITIES.index(one) for one in TEST["city"].to_pylist()])
+    margin = heat * TEST["heat"].to_numpy() - 0.5 * TEST["wind"].to_numpy() + 0.3 * place
+    scores = 1 / (1 + np.exp(-margin))
     given = project(**{"gates": GATES, **changed})
     held = made.work("evaluate", given)
-    np.save(held.output / "predictions.npy", _scores(made, held))
+    np.save(held.output / "predictions.npy", scores)
     return compare.run(made.work("compare", given, inputs={"evaluate": held.output},
                                  settings={"tracking": tracking}))
 
 
-def _scores(made: Made, work) -> np.ndarray:
-    from engine.pipeline.scoring.asking import opened
-
-    held = evaluate.rows.read(work.project, made.data, "evaluate")
-    with opened(work, "evaluate", made.trained / "model.onnx", held.shown) as scorer:
-        return scorer(held.rows)
-
-
 def test_a_first_model_meets_the_absolute_limits_alone(tmp_path, store):
-    done = compared(tmp_path, store, onnx_model(), model="new-late")
+    done = compared(tmp_path, store, model="new-late")
     assert done.passed and done.says == "There is no model in production to compare with."
     assert done.result["champion"] is None
     told = {one["name"]: one["says"] for one in done.result["gates"]}
@@ -85,12 +81,12 @@ def test_a_first_model_meets_the_absolute_limits_alone(tmp_path, store):
     assert "500 ms are allowed" in told["latency p99"] and "1000 MB are allowed" in told["memory"]
     assert "times" not in told["memory"]
     tight = [{"kind": "memory", "at_most_mb": 5}]
-    done = compared(tmp_path / "tight", store, onnx_model(), model="new-late", gates=tight)
+    done = compared(tmp_path / "tight", store, model="new-late", gates=tight)
     assert not done.passed and "5 MB are allowed" in done.says
 
 
 def test_a_better_model_passes_and_the_interval_is_told(tmp_path, store):
-    done = compared(tmp_path, store, onnx_model())
+    done = compared(tmp_path, store)
     assert done.passed and done.result["champion"]["version"] == "1", done.says
     assert "was compared with version 1, which is in production, on the same 1,000 held-out rows" \
         in done.result["summary"][0]
@@ -108,13 +104,13 @@ def test_a_better_model_passes_and_the_interval_is_told(tmp_path, store):
 
 
 def test_a_worse_model_is_refused_and_the_gate_says_why(tmp_path, store):
-    done = compared(tmp_path, store, onnx_model(heat=-1.0))
+    done = compared(tmp_path, store, -1.0)
     assert not done.passed
     assert "log_loss not worse by 0.05" in done.says and "the contrary is shown" in done.says
 
 
 def test_the_model_that_is_in_production_already_is_recognised(tmp_path, store):
-    done = compared(tmp_path, store, onnx_model(heat=0.8))
+    done = compared(tmp_path, store, 0.8)
     assert done.says.startswith("This is the very model that is in production already, weather-late "
                                 "version 1.")
     assert "their payloads have the same digest" in " ".join(done.result["summary"])
@@ -122,7 +118,7 @@ def test_the_model_that_is_in_production_already_is_recognised(tmp_path, store):
 
 def test_a_champion_that_wants_a_column_the_data_lacks_is_told(tmp_path, store):
     with pytest.raises(ActionFailed) as caught:
-        compared(tmp_path, store, onnx_model(), model="renamed-late")
+        compared(tmp_path, store, model="renamed-late")
     assert caught.value.message.startswith("The model in production, renamed-late version 1, cannot be "
                                            "asked on this data: the model wants the column gust")
     assert str(caught.value.where).startswith("compare:")
@@ -132,7 +128,7 @@ def test_a_champion_that_wants_a_column_the_data_lacks_is_told(tmp_path, store):
 def test_a_registry_that_is_down_is_told_with_the_stage_and_leaves_nothing(tmp_path, monkeypatch, store):
     monkeypatch.setitem(registry_.ENVIRONMENT, "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(ActionFailed) as caught:
-        compared(tmp_path, "http://ann:secret@127.0.0.1:9", onnx_model())
+        compared(tmp_path, "http://ann:secret@127.0.0.1:9")
     assert caught.value.where == "compare: http://127.0.0.1:9"
     assert "registry" in caught.value.message and "secret" not in str(caught.value)
     assert list((tmp_path / "compare-output").iterdir()) == []
