@@ -43,6 +43,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
     ("Train", (
         ("triggers", "engine.cli.triggers", "what begins trainings by itself, and why nothing does"),
         ("trigger", "engine.cli.triggers", "begin a training by hand"),
+        ("pipeline", "engine.cli.pipeline", "begin a project, or go back to an earlier definition"),
         ("reproduce", "engine.cli.reproduce", "find what keeps a training run from being repeated"),
         ("models", "engine.cli.models", "two runs or versions of a model side by side"),
         ("cases", "engine.cli.cases", "the hard cases that a model must bear; make one of a request"),
@@ -50,7 +51,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
     ("Set up", (
         ("engine", "engine.cli.engine_", "start, stop and look at the engine"),
         ("config", "engine.cli.config", "an example, a check, and the values that hold"),
-        ("check", "engine.cli.check", "check procedure documents"),
+        ("check", "engine.cli.check", "check procedures and projects"),
         ("demo", "engine.cli.demo", "a real model service to try everything on"),
     )),
 )
