@@ -27,8 +27,8 @@ def test_an_incident_is_worked_through_over_a_connection_that_breaks(demo: Demo)
             first.wait_text(f"▶ {field}")
             first.send("\r")
         first.wait_text("▶ hold_s")
-        first.send("\x7f\x7f8\r")  # 8 seconds rather than 30
-        first.wait_text("hold_s=8")
+        first.send("\x7f\x7f4\r")  # 4 seconds rather than 30
+        first.wait_text("hold_s=4")
         first.send("y")
         first.wait_text("waits for: typed name")
         assert "champion 95 %, challenger 5 %" in first.text()
@@ -52,7 +52,7 @@ def test_an_incident_is_worked_through_over_a_connection_that_breaks(demo: Demo)
 
 
 def test_a_terminal_that_hangs_up_stops_nothing(demo: Demo) -> None:
-    started = demo.json("run", "drain-variant", "-p", "service=flights", "-p", "hold_s=8",
+    started = demo.json("run", "drain-variant", "-p", "service=flights", "-p", "hold_s=3",
                         "--confirm", "drain=flights", "--detach")
     with terminal(console(demo.home, "--run", started["id"])) as opened:
         opened.wait_text("drain-variant")

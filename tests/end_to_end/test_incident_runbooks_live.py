@@ -10,7 +10,7 @@ import pytest
 from tests.end_to_end.live import Demo
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-SERVICE = ("-p", "service=flights", "-p", "hold_s=2")
+SERVICE = ("-p", "service=flights", "-p", "hold_s=1")
 
 
 def states(view: dict[str, object]) -> dict[str, str]:

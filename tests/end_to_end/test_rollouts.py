@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.live import PROCESSES, Demo
+from tests.end_to_end.live import Demo
 from tests.end_to_end.rolling import ALL_CHAMPION, LEASE_S, PLANS, Rolling
 from tests.procedures.kit import running
 
@@ -26,8 +26,7 @@ HARMED = 75
 def rolling(demo_home: Demo) -> Rolling:
     """The demo with both servers, without faults, at 95 and 5, and the quick plans in its library."""
     demo_home("demo", "fault", "clear")
-    if not all(running(demo_home.pid(name) or 0) for name in PROCESSES):
-        assert demo_home.go("setup")["state"] == "done"
+    demo_home.start_missing()
     found = Rolling(demo_home)
     for name, text in PLANS.items():
         found.plan(name, text)
@@ -61,7 +60,7 @@ def test_a_good_version_is_promoted_though_the_engine_is_killed_on_the_way_and_u
         rolling.kill_engine()
         rolling.start_engine()
         view = rolling.ended(run, 90.0)
-        assert view["state"] == "done" and states(view)["promote"] == "done"
+        assert view["state"] == "done" and states(view)["promote"] == "done", view["reason"]
         promoted = rolling.at(witness, 100.0, killed)
         seen = [one.weights["challenger"] for one in witness.history if begun <= one.asked <= promoted.asked]
         assert seen == sorted(seen), "the weights went down on the way"
