@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from engine.errors import ActionFailed, UsageError
+from engine.pipeline import listing
 from engine.pipeline.project.model import Project
 from engine.pipeline.stages.contract import Work
 from engine.reproduce import canonical, digests, environment, git, payload
@@ -50,17 +51,23 @@ def record(work: Work, now: dt.datetime) -> Recorded:
         config=project.model_dump(mode="json", by_alias=True, exclude=ASIDE),
         seeds={"seed": project.seed}, artifacts=_artifacts(work.inputs, model),
         loss=_finite(result.get("loss")), metrics=metrics(work.before))
-    return Recorded(manifest, identity(manifest), patch, model)
+    return Recorded(manifest, identity(manifest, code_of(work.folder, project)), patch, model)
 
 
-def identity(manifest: Manifest) -> str:
-    """What tells two builds apart: all but the run, and but the reports and figures that follow from the
-    rest and may hold how long something took. Pure."""
+def identity(manifest: Manifest, code: Mapping[str, str]) -> str:
+    """What tells two builds apart: all but the run, the reports and figures that follow from the rest and may
+    hold how long something took, and files beside the model's `code` (sha256 by path): a commit of a readme,
+    or a hard case that was passed, is no other build. Pure."""
     content = {key: value for key, value in manifest.content.items()
-               if key not in ("run", "loss", "metrics", "artifacts")}
+               if key not in ("run", "code", "loss", "metrics", "artifacts")}
     made = {name: one.payload or one.sha256 for name, one in manifest.known.artifacts.items()
             if one.kind != "report"}
-    return canonical.digest({**content, "artifacts": made})
+    return canonical.digest({**content, "code": dict(code), "artifacts": made})
+
+
+def code_of(folder: Path, project: Project) -> dict[str, str]:
+    """The sha256 of each of the model's own files, by path. Blocking."""
+    return {path: digests.file(folder / path).sha256 for path in listing.listed(folder, project.code)}
 
 
 def trained(train: Path) -> Path:

@@ -95,7 +95,17 @@ def test_the_same_build_is_registered_once_and_said_to_be_there(
     assert [one["version"] for one in registered(registry.client)] == ["1"]
 
 
-def test_a_commit_or_an_uncommitted_change_is_another_build_and_its_patch_is_kept(
+def test_a_commit_of_what_is_not_the_models_code_is_no_other_build(
+        built: Built, registry: Registry, first: dict[str, Any]) -> None:
+    (built.folder / "README.md").write_text("What this is.\n")
+    commit(built.folder, "a readme")
+    (built.folder / "cases.yaml").write_text("passed_at: now\n")
+    done = register.run(built.work("register", "readme", run="8"))
+    (built.folder / "cases.yaml").unlink()
+    assert done.result["already"] and done.result["version"] == "1"
+
+
+def test_a_change_of_its_code_is_another_build_and_the_patch_is_kept(
         built: Built, registry: Registry, first: dict[str, Any]) -> None:
     source = built.folder / "training.py"
     source.write_text(source.read_text() + "# faster\n")
