@@ -256,7 +256,9 @@ def _triggers(home: Home, reloader: Reloader, executor: Executor, starter: Start
     watcher = Watcher(triggering.Parts(
         projects, book, beginner, triggering.looker(projects.home),
         folders=lambda: reloader.config.pipelines.projects, tell=pager.on_event, clock=executor.clock))
-    return watcher, Listener(watcher, executor.clock)
+    listener = Listener(watcher, executor.clock)
+    watcher.port_problem = lambda: listener.problem
+    return watcher, listener
 
 
 def _may_start(step: StepRun) -> bool:

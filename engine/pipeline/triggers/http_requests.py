@@ -15,6 +15,7 @@ import h11
 
 WITHIN = 10.0
 HEAD = 16 * 1024  # bytes
+LINGER, LINGER_READS = 2.0, 256  # seconds and reads that a sender who was answered may still send for
 REASONS = {200: b"OK", 202: b"Accepted", 400: b"Bad Request", 401: b"Unauthorized", 404: b"Not Found",
            405: b"Method Not Allowed", 408: b"Request Timeout", 409: b"Conflict", 413: b"Content Too Large",
            429: b"Too Many Requests", 500: b"Internal Server Error", 503: b"Service Unavailable"}
@@ -60,8 +61,13 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, larg
         return  # the sender has left
     with contextlib.suppress(OSError, TimeoutError, h11.LocalProtocolError):
         writer.write(_response(status, text))
-        async with asyncio.timeout(WITHIN):
+        async with asyncio.timeout(LINGER):
             await writer.drain()
+            writer.write_eof()
+            # What is closed while something is unread is reset, and the sender may never see the answer.
+            for _ in range(LINGER_READS):
+                if not await reader.read(65536):
+                    break
 
 
 async def _read(connection: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter,

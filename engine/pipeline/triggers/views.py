@@ -8,6 +8,7 @@ from engine.pipeline.triggers import deciding
 from engine.pipeline.triggers.deciding import Cause, Told
 from engine.pipeline.triggers.projects import Registered, mark_of
 from engine.pipeline.triggers.state import State, key
+from engine.pipeline.triggers.watcher import PORT
 from engine.words import span
 
 
@@ -23,7 +24,7 @@ def view(one: Registered, state: State, latest: dict[str, str], now: float, busy
     mark = state.marks.get(key(one.name, mark_of(one.triggers.commits))) if one.triggers.commits else None
     problems = [wire.TriggerProblem(source.partition("/")[2], latest.get(source, blind.text), blind.since)
                 for source, blind in state.blind.items()
-                if source.startswith(f"{one.name}/") or source == key(one.model, "beginning")]
+                if source.startswith(f"{one.name}/") or source in (key(one.model, "beginning"), PORT)]
     waiting = model.waiting
     return wire.Trigger(
         project=one.name, model=one.model, at=now, why=why, watches=watches(one.triggers), commit=mark,

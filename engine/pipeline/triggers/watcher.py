@@ -34,6 +34,9 @@ PATIENCE = 20.0    # seconds that who asks waits for a start
 AT_ONCE = 2        # looks that read files at the same time
 
 
+PORT = "port/requests"  # the source that listens, and is of no project
+
+
 class Looked(msgspec.Struct, frozen=True):
     """Digests: of what would be built, and of the data within."""
 
@@ -72,12 +75,14 @@ class Parts:
 
 
 class Watcher:
-    """`run` lives as long as the engine. `known` are the projects, `latest` why a source cannot look now."""
+    """`run` lives as long as the engine. `known` are the projects, `latest` why a source cannot look now.
+    `port_problem` says why the port for requests does not listen."""
 
     def __init__(self, parts: Parts) -> None:
         self.known: dict[str, Registered] = {}
         self.latest: dict[str, str] = {}
         self.book = parts.book
+        self.port_problem: Callable[[], str | None] = lambda: None
         self._parts = parts
         self._turns: dict[str, _Turn] = {}
         self._wake = asyncio.Event()
@@ -181,6 +186,8 @@ class Watcher:
                 raise
             except OpsdeckError as error:
                 await self._blind(where, error.message)
+        problem = self.port_problem()
+        await (self._sees(PORT) if problem is None else self._blind(PORT, problem))
         await self._tickets()
         self._parts.changed()
 
