@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
@@ -269,3 +270,48 @@ def test_every_stage_is_an_action_of_the_engine() -> None:
     found = Registry()
     actions.register(found)
     assert {"pipeline.tests", "pipeline.data", "pipeline.train", "pipeline.page"} <= set(found.names())
+
+
+def one_life_of(pipe: Pipe, seconds: float, *, also: bool) -> bool:
+    """An engine that takes up what there is and is killed after some time; whether its run had ended."""
+    pid = os.fork()
+    if pid == 0:
+        async def living() -> None:
+            async with pipe.engine() as k:
+                lives = await k.recover()
+                await k.ended(lives[0] if lives else await k.start(pipe.steps()), within=60.0)
+
+        code = 1
+        with contextlib.suppress(BaseException):
+            asyncio.run(living())
+            code = 0
+        os._exit(code)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            return True
+        time.sleep(0.005)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    if also:
+        for folder in (pipe.home / "runs").glob("*/*.[0-9]"):
+            Attempt(folder).signal(signal.SIGKILL)
+    return False
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_engines_and_stages_killed_at_any_moment_lose_nothing_and_leave_nothing_half(
+        pipe: Pipe, seed: int) -> None:
+    rng = random.Random(seed)
+    lives = 0
+    while not one_life_of(pipe, rng.uniform(0.02, 0.5), also=rng.random() < 0.5):
+        lives += 1
+        if not pipe.places.root.exists():
+            continue
+        for name in FIVE:
+            folder = pipe.places.steps.stage(name)
+            for kept in folder.iterdir() if folder.exists() else ():
+                assert cache.kept_at(kept, kept.name) is not None
+    view = asyncio.run(pipe.run())
+    assert view.state == "done" and cached(view) == [True] * 5
+    assert everything(pipe.places.steps.work) == []
