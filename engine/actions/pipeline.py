@@ -18,17 +18,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.config import Config
 from engine.errors import NotFound, NotPermitted, UsageError
 from engine.home import Home
-from engine.pipeline import handing, places, plan
-from engine.pipeline.places import Places
-from engine.pipeline.project.model import Project
-from engine.pipeline.project.reading import read
+from engine.pipeline import places
 from engine.pipeline.stages.table import STAGES, Stage
 from engine.procedures.actions import Action, Command, Context, Params
+
+if TYPE_CHECKING:  # commands that only list the actions do not pay for the model of a project
+    from engine.pipeline.project.model import Project
 
 PROCESS = (sys.executable, "-I", "-m", "engine.pipeline.stages.main")
 # What uv and downloads are reached by; see `engine.pipeline.child.environments`.
@@ -84,6 +84,9 @@ async def _command(stage: Stage, stages: Mapping[str, Stage], process: Sequence[
 
 def _look(stage: Stage, stages: Mapping[str, Stage], process: Sequence[str], context: Context,
           params: Staged) -> Command | dict[str, Any]:
+    from engine.pipeline import handing, plan
+    from engine.pipeline.project.reading import read
+
     home, config = _home(context), _config(context)
     folder = folder_of(context, params)
     project = read(folder)
@@ -144,9 +147,12 @@ def _given(stage: Stage, project: Project, config: Config, home: Home
 
 async def _foresee(stage: Stage, stages: Mapping[str, Stage], context: Context, params: Staged) -> str:
     def look() -> str:
+        from engine.pipeline import plan
+        from engine.pipeline.project.reading import read
+
         folder = folder_of(context, params)
         project = read(folder)
-        at: Places = places.of(_home(context).path, project.project)
+        at = places.of(_home(context).path, project.project)
         planned = plan.plan(project, folder, at, None, stages)
         one = next(found for found in planned if found.stage == stage.name)
         if params.fresh:
