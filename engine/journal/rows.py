@@ -47,6 +47,9 @@ def row_hash(row: Row) -> str | None:
         return None
     if type(row.n) is not int or type(row.uid) is not int:
         return None
+    # Infinity has the JSON of None.
+    if {type(row.attempt), type(row.step)} - {int, str, type(None)}:
+        return None
     try:
         return digest(run=row.run, n=row.n, at=row.at, kind=row.kind,
                       actor=Actor(row.user, row.uid, row.origin), step=row.step,
