@@ -96,7 +96,7 @@ class Beginner:
         cause = building.cause
         try:
             params = await self._procedure(one.triggers.procedure)
-            given = {"project": cause.project, "cause": f"{cause.kind}: {cause.text}", "folder": cause.folder,
+            given = {"project": cause.project, "cause": cause.text, "folder": cause.folder,
                      "commit": cause.commit or ""}
             request = wire.StartRun(one.triggers.procedure,
                                     {name: value for name, value in given.items() if name in params})

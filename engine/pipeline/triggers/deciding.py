@@ -111,7 +111,7 @@ def known(model: Model, cause: Cause) -> str | None:
         return None
     if outcome.state == "refused":
         return "exactly this was refused before it began"
-    return f"run {outcome.run} was for exactly this, and it is {outcome.state.replace('_', ' ')}"
+    return f"run {outcome.run} was for exactly this, and it {_ended_as(outcome.state)}"
 
 
 def due_at(waiting: Waiting, quiet: float) -> float:
@@ -139,7 +139,7 @@ def ended(model: Model, state: str, now: float, why: str | None = None) -> Fact:
     """Record how the run that was building has ended; `refused`: it could not begin, and `why`."""
     assert model.building is not None
     run, cause = model.building.run, model.building.cause
-    text = f"could not begin: {why}" if state == "refused" else f"run {run} is {state.replace('_', ' ')}"
+    text = f"could not begin: {why}" if state == "refused" else f"run {run} {_ended_as(state)}"
     return _fact("ended", cause, run=run, state=state, ended=now, text=text)
 
 
@@ -181,6 +181,11 @@ def why(model: Model, now: float, quiet: float, busy: str | None = None) -> str:
         return f"waits until run {run} has ended: one at a time for a model"
     left = due_at(waiting, quiet) - now
     return f"waits {left:.0f} s more for something newer" if left > 0 else "is about to begin"
+
+
+def _ended_as(state: str) -> str:
+    return {"failed": "has failed", "aborted": "was aborted", "rolled_back": "was rolled back"}.get(
+        state, f"is {state}")
 
 
 def _told(model: Model, cause: Cause, said: str) -> Model:

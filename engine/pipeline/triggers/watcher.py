@@ -5,6 +5,7 @@ for one. What a source finds is recorded before anything comes of it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -252,7 +253,8 @@ class Watcher:
         except Exception as error:
             turn.next = max(turn.next, self._parts.monotonic() + RETRY)
             log.exception("%s failed", where)
-            self.latest[where] = f"an error of the engine's own: {type(error).__name__}"
+            with contextlib.suppress(JournalError):  # the log has it
+                await self._blind(where, f"an error of the engine's own ({type(error).__name__}); see its log")
         finally:
             turn.task = None
             self._wake.set()

@@ -184,7 +184,7 @@ def test_what_was_refused_is_built_again_only_where_a_person_asks() -> None:
     world.beat()
     world.end("aborted")
     world.cause("A", "cron")
-    assert world.model.recent[-1].said == "nothing to do: run 2 was for exactly this, and it is aborted"
+    assert world.model.recent[-1].said == "nothing to do: run 2 was for exactly this, and it was aborted"
     world.cause("A", "hand")
     world.now += QUIET
     world.beat()

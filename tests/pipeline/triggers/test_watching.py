@@ -36,7 +36,7 @@ async def test_a_commit_is_built_once_from_a_folder_of_its_own_and_data_comes_al
         place.go()
         done = await until(backend, "flights", lambda t: t.run is None and t.recent[0].said.endswith("done"))
         name, cause, commit, built = place.built()[0]
-        assert (name, cause, commit) == ("flights", f"commit: commit {head[:12]}: better", head)
+        assert (name, cause, commit) == ("flights", f"commit {head[:12]}: better", head)
         assert Path(built, "train.py").read_text().endswith("return 2")
         assert Path(built, "data/rows.csv").read_text() == "x,y\n1,0\n"
         await backend.trigger(ANN, "flights", wire.TriggerNow(reason="to see"))
@@ -55,7 +55,7 @@ async def test_new_data_is_built_and_what_the_world_was_before_the_engine_came_i
         await until(backend, "flights", lambda t: _seen(place))
         (folder / "data/rows.csv").write_text("x,y\n1,1\n")
         await until(backend, "flights", lambda t: t.recent and t.recent[0].said.endswith("done"))
-    assert [built[1].split(",")[0] for built in place.built()] == ["data: new data"]
+    assert [built[1].split(",")[0] for built in place.built()] == ["new data"]
     (folder / "data/rows.csv").write_text("x,y\n0,1\n")
     async with engine(place) as backend:
         await until(backend, "flights", lambda t: len(t.recent) == 2 and t.recent[0].said.endswith("done"))
@@ -79,7 +79,7 @@ async def test_one_at_a_time_and_of_what_waits_only_the_newest(tmp_path: Path) -
         assert len(place.built()) == 1
         place.go()
         await until(backend, "flights", lambda t: t.run is None and t.waiting is None and not t.asked)
-    assert [built[1] for built in place.built()] == ["hand: by hand", "hand: by hand: try 2"]
+    assert [built[1] for built in place.built()] == ["by hand", "by hand: try 2"]
 
 
 async def test_who_asks_by_hand_is_who_starts_it_and_so_may_not_approve_it(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ async def test_drift_and_a_person_are_heard_where_that_is_wanted(tmp_path: Path)
             await backend.trigger(VIC, "fares", wire.TriggerNow())
         await backend.trigger(ANN, "fares", wire.TriggerNow("drift", "PSI of temp 0.4"))
         await until(backend, "fares", lambda t: t.recent and t.recent[0].said.endswith("done"))
-    assert [built[1] for built in place.built()] == ["drift: drift: PSI of temp 0.4"]
+    assert [built[1] for built in place.built()] == ["drift: PSI of temp 0.4"]
 
 
 async def test_a_source_that_fails_is_reported_once_and_the_others_go_on(
