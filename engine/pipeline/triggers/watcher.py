@@ -253,8 +253,9 @@ class Watcher:
         except Exception as error:
             turn.next = max(turn.next, self._parts.monotonic() + RETRY)
             log.exception("%s failed", where)
+            told = f"an error of the engine's own, {type(error).__name__}; its log says more"
             with contextlib.suppress(JournalError):  # the log has it
-                await self._blind(where, f"an error of the engine's own ({type(error).__name__}); see its log")
+                await self._blind(where, told)
         finally:
             turn.task = None
             self._wake.set()
