@@ -44,7 +44,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         ("triggers", "engine.cli.triggers", "what begins trainings by itself, and why nothing does"),
         ("trigger", "engine.cli.triggers", "begin a training by hand"),
         ("pipeline", "engine.cli.pipeline", "begin a project, or go back to an earlier definition"),
-        ("reproduce", "engine.cli.reproduce", "do a training run again, and find what would keep it from that"),
+        ("reproduce", "engine.cli.reproduce", "do a training run again, and say what keeps one from it"),
         ("models", "engine.cli.models", "two runs or versions of a model side by side"),
         ("cases", "engine.cli.cases", "the hard cases that a model must bear; make one of a request"),
     )),
