@@ -14,7 +14,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "metrics.check": {"service": "flights", "condition": "p99_ms < 150", "for": "30s"},
     "metrics.read": {"service": "flights"},
     "notify": {"url": "https://hooks.example/x", "text": "the challenger was drained"},
-    **{f"pipeline.{stage}": {"project": "delays"} for stage in STAGES},
+    **{f"pipeline.{stage}": {"project": "delays"} for stage in (*STAGES, "accept")},
     "pipeline.release": {"project": "delays", "service": "flights", "version": "7", "manifest": "1" * 64,
                          "model_manifest": "2" * 64},
     "rollout.abort": {"service": "flights", "reason": "an incident"},
@@ -38,7 +38,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 }
 EFFECTS = {
     "http.check": "none", "metrics.check": "none", "metrics.read": "none", "notify": "once",
-    **{f"pipeline.{stage}": "idempotent" for stage in STAGES}, "pipeline.release": "idempotent",
+    **{f"pipeline.{stage}": "idempotent" for stage in (*STAGES, "accept", "release")},
     "rollout.abort": "idempotent", "rollout.begin": "idempotent", "rollout.look": "idempotent",
     "rollout.mirror": "idempotent",
     "rollout.promote": "idempotent", "rollout.restore": "idempotent", "rollout.verdict": "none",
@@ -103,9 +103,9 @@ def test_the_parameter_that_the_policy_reads_is_one_of_its_own(name: str) -> Non
 def test_one_that_acts_on_a_service_shows_the_world_before_and_after(name: str) -> None:
     action = REGISTRY.get(name)
     assert action is not None
-    if action.effect == "none" or action.service is None:
+    if action.effect == "none":
         assert action.preview is None
-    else:
+    elif action.service is not None:
         assert action.preview is not None
 
 
