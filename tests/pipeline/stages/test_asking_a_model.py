@@ -50,8 +50,11 @@ def moody(model):
     return scores
 
 def slow(model):
-    import time
-    return lambda rows: time.sleep(60)
+    import pathlib, time
+    def scores(rows):
+        pathlib.Path("began").touch()
+        time.sleep(60)
+    return scores
 
 def huge(model):
     def scores(rows):
@@ -238,14 +241,19 @@ one.scores(pa.table({{"heat": [1.0]}}))
     stage = subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True)
     assert stage.stdout is not None
     model = int(stage.stdout.readline())
-    assert Path(f"/proc/{model}").exists()
+    _until((made.folder / "began").exists)
+    assert _lives(model)
     stage.kill()
     stage.wait()
     stage.stdout.close()
-    deadline = time.monotonic() + 10
-    while _lives(model) and time.monotonic() < deadline:
+    _until(lambda: not _lives(model))
+
+
+def _until(true) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert not _lives(model)
 
 
 def _lives(pid: int) -> bool:

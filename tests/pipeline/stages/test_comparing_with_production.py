@@ -80,7 +80,7 @@ def test_a_first_model_meets_the_absolute_limits_alone(tmp_path, store):
     assert told["log_loss not worse by 0.05"] == "There is no model in production to compare with."
     assert "500 ms are allowed" in told["latency p99"] and "1000 MB are allowed" in told["memory"]
     assert "times" not in told["memory"]
-    tight = [{"kind": "memory", "at_most_mb": 5}]
+    tight = [{"kind": "memory", "at_most_ratio": 2}, {"kind": "memory", "at_most_mb": 5}]
     done = compared(tmp_path / "tight", store, model="new-late", gates=tight)
     assert not done.passed and "5 MB are allowed" in done.says
 
