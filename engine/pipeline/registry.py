@@ -57,11 +57,14 @@ class Registry:
             self.client: Any = mlflow.MlflowClient(tracking_uri=tracking, registry_uri=tracking)
 
     def experiment(self, name: str, artifacts: str | None) -> str:
-        """The id of an experiment, made where it is not there; `artifacts` is a folder or a URI."""
+        """The id of an experiment, made where it is not there; `artifacts` is a folder or a URI, for a database
+        file by default the folder beside it: MLflow would take the one that the process runs in."""
         with answering(self.tracking):
             found = self.client.get_experiment_by_name(name)
             if found is not None:
                 return str(found.experiment_id)
+            if artifacts is None and self.tracking.startswith("sqlite:///"):
+                artifacts = str(Path(self.tracking.removeprefix("sqlite:///")).parent / "mlflow-artifacts")
             location = artifacts if artifacts is None or "://" in artifacts else Path(artifacts).as_uri()
             return str(self.client.create_experiment(name, artifact_location=location))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -59,7 +60,17 @@ def serving() -> Iterator[Moto]:
         try:
             yield Moto(*server.get_host_and_port())
         finally:
+            _forget(server)
             server.stop()
+
+
+def _forget(server: ThreadedMotoServer) -> None:
+    """What it holds is the process's, and the next server would have it too."""
+    host, port = server.get_host_and_port()
+    connection = http.client.HTTPConnection(host, port, timeout=10)
+    with contextlib.closing(connection):
+        connection.request("POST", "/moto-api/reset")
+        connection.getresponse().read()
 
 
 def url(meddler: Meddler) -> str:
