@@ -41,7 +41,7 @@ def record(work: Work, now: dt.datetime) -> Recorded:
     """Collect the manifest of this run. Blocking. Raises UsageError or ActionFailed for what is missing."""
     project, train = work.project, work.inputs["train"]
     model = trained(train)
-    code, patch = _code(work.folder)
+    code, patch = _code(work.folder, project)
     result = work.before.get("train", {})
     manifest = assemble(
         run=Run(work.run, project.project, now.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -94,8 +94,9 @@ def _finite(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _code(folder: Path) -> tuple[Code, bytes]:
-    code = git.code(folder)
+def _code(folder: Path, project: Project) -> tuple[Code, bytes]:
+    # What became of the hard cases is written beside them at every registration, and trains nothing.
+    code = git.code(folder, [f"{project.robustness.cases}/*"])
     if code.dirty is None:
         return code, b""
     patch = git.patch(folder)

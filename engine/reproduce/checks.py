@@ -52,7 +52,7 @@ def check(step: Step, places: Places) -> Checked:
 def _commit(step: Step, places: Places) -> Checked:
     commit = step.facts.get("commit")
     if commit is None:
-        now = git.code(places.project).sources
+        now = git.code(places.project, step.facts["aside"]).sources
         same = now == step.facts["sources"]
         return Checked(step, "ready" if same else "differs",
                        "The project's files are those of the run." if same else

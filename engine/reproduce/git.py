@@ -14,6 +14,7 @@ import re
 import stat
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,10 +59,11 @@ def state(folder: Path) -> Code | None:
                 folder="" if inside == "." else inside)
 
 
-def code(folder: Path) -> Code:
-    """The project's Git state, or outside a repository the digest of its files. Blocking. Raises as `state`
-    and `digests.folder` do."""
-    return state(folder) or Code(sources=digests.folder(folder, EXCLUDED).sha256)
+def code(folder: Path, aside: Sequence[str] = ()) -> Code:
+    """The project's Git state, or outside a repository the digest of its files but those that match `aside`,
+    as `digests.folder` excludes them. Blocking. Raises as `state` and `digests.folder` do."""
+    return state(folder) or Code(sources=digests.folder(folder, [*EXCLUDED, *aside]).sha256,
+                                 aside=list(aside))
 
 
 def toplevel(folder: Path) -> Path | None:

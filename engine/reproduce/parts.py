@@ -30,6 +30,7 @@ class Code(msgspec.Struct, frozen=True):
     folder: str = ""  # the project's folder inside the repository, "" for its root
     remote: str | None = None  # the address of `origin`, without credentials
     sources: str | None = None  # digest of the project's files, where there is no repository
+    aside: list[str] = []  # patterns of the files that `sources` leaves out
     patch: str | None = None  # digest of the kept patch that makes the changes anew, if it was kept
 
 

@@ -42,7 +42,7 @@ def plan(manifest: Manifest, folder: str, offline: bool = False) -> list[Step]:
                        ("git", "worktree", "add", "--detach", folder, code.commit), facts={"folder": folder})]
     else:
         steps.append(Step("commit", "commit", "Find the project's files as they were",
-                          facts={"sources": code.sources}))
+                          facts={"sources": code.sources, "aside": code.aside}))
     if code.dirty:
         steps.append(Step("patch", "patch", f"Apply the {len(code.changed)} uncommitted changes",
                           ("git", "-C", folder, "apply", "--binary", "-"), facts={"patch": code.patch}))
