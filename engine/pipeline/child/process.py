@@ -84,7 +84,7 @@ def run(command: Sequence[str], *, folder: Path, variables: Mapping[str, str], l
     command is ended.
     """
     spec = {"command": list(command), "folder": str(folder), "variables": dict(variables), "grace": GRACE,
-            "timeout": min(limits.timeout, NEVER), "limits": _rlimits(limits)}
+            "timeout": min(limits.timeout, NEVER), "limits": rlimits(limits)}
     reading, writing = os.pipe()
     try:
         guard = subprocess.Popen([sys.executable, "-I", "-S", str(GUARD), str(writing)], env={},
@@ -164,7 +164,8 @@ def tool(name: str) -> Path | None:
     return Path(found) if found else None
 
 
-def _rlimits(limits: Limits) -> dict[str, int]:
+def rlimits(limits: Limits) -> dict[str, int]:
+    """As the names and numbers of setrlimit; bytes and seconds."""
     given = {"RLIMIT_AS": limits.memory_mb and limits.memory_mb * 10**6,
              "RLIMIT_CPU": limits.cpu and math.ceil(limits.cpu),
              "RLIMIT_FSIZE": limits.file_mb and limits.file_mb * 10**6, "RLIMIT_NOFILE": 4096}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from engine.api import wire
 from engine.errors import NotPermitted
@@ -132,7 +132,8 @@ async def test_a_bad_model_goes_back_and_is_no_candidate_any_more(outside: World
         said = str(view.steps[0].error)
         await backend.act(ADMIN, id, "abort", wire.Act())
     outside.faults("champion", 0.0)
-    assert "is not released: the rollout, run" in said and "ended rolled back" in said
+    assert "is not released: the rollout, run" in said and "ended rolled back" in said, said
+    assert "worse: errors" in said
     assert outside.weights == {"champion": 0.0, "challenger": 100.0}
     assert CANDIDATE not in outside.registry.aliases(MODEL)
     assert outside.registry.version(MODEL, "2").tags[OUTCOME].startswith("rolled back: ")

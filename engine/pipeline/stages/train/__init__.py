@@ -77,9 +77,19 @@ def tracking_uri(work: Work) -> str:
 
 
 def _place(work: Work) -> Callable[[Job], Trained]:
-    from engine.pipeline.stages.train import local
+    match work.project.train.runs_on:
+        case "sagemaker":
+            from engine.pipeline.stages.train import sagemaker
 
-    return local.train
+            return sagemaker.train
+        case "ray":
+            from engine.pipeline.stages.train import ray_
+
+            return ray_.train
+        case "local":
+            from engine.pipeline.stages.train import local
+
+            return local.train
 
 
 def _tags(work: Work) -> dict[str, str]:
