@@ -20,6 +20,7 @@ from engine.api.backend import Backend
 from engine.asking import Asker
 from engine.config import Config
 from engine.core import Engine, Parts
+from engine.definitions import Definitions
 from engine.errors import ActionFailed, JournalError
 from engine.home import Home
 from engine.journal.emergency import Emergency
@@ -126,6 +127,7 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
     executor = Executor(recorder, performer, actions, config, home.path, clock=time.time,
                         on_change=changed)
     emergency = Emergency.open(home.path / "emergency.journal")
+    contexts.live = executor.live
     executor.on_caught_up = emergency.clear
     stopper = Stopper(executor, emergency)
     rollouts = Rollouts(Means(
@@ -150,7 +152,8 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
     executor.on_recorded = recorded
     triggers, listener = _triggers(home, reloader, executor, starter, library, pager)
     core = Engine(Parts(home, reloader, executor, starter, verbs, rollouts, library, collector, history,
-                        verify=lambda: _verified(home), triggers=triggers))
+                        verify=lambda: _verified(home), triggers=triggers, definitions=Definitions(
+                            home, recorder, lambda: reloader.config, clock=time.time)))
     executor.on_ended = core.ended
     await _note(recorder, "engine.started", version=engine.__version__, mode=home.mode,
                 embedded=embedded)
@@ -211,6 +214,7 @@ class _Contexts:
         self._collector = collector
         self.rollouts: Rollouts | None = None
         self.children: Children | None = None
+        self.live: Mapping[str, Live] = {}
         self._leases = Leases(home.path)
         self.use_config(config)
 
@@ -243,7 +247,7 @@ class _Contexts:
                        supervisor=self.supervisor, signals=self._collector, secrets=secrets,
                        log=write, clock=time.time, sleep=asyncio.sleep,
                        extra={"config": self._config, "rollouts": self.rollouts, "home": self._home,
-                              **({"start": self.children} if _may_start(step) else {})})
+                              "live": self.live, **({"start": self.children} if _may_start(step) else {})})
 
 
 def _triggers(home: Home, reloader: Reloader, executor: Executor, starter: Starter, library: Library,

@@ -13,6 +13,7 @@ from typing import Any
 import engine
 from engine.api import wire
 from engine.api.backend import AuditVerdict, Caller, Curve, Handover, OutputChunk, Verb
+from engine.definitions import Definitions
 from engine.errors import NotFound, NotPermitted, OpsdeckError, UsageError
 from engine.home import Home
 from engine.journal.events import ENGINE, Event
@@ -59,6 +60,7 @@ class Parts:
     history: History
     verify: Callable[[], Verdict]
     triggers: Watcher
+    definitions: Definitions
 
 
 class Engine:
@@ -264,6 +266,17 @@ class Engine:
         text = ("drift" if now.kind == "drift" else "by hand") + (f": {reason}" if reason else "")
         await self._parts.triggers.ask(project, now.kind, text, actor_of(caller))
         return (await self.triggers(project))[0]
+
+    async def definitions(self, project: str) -> wire.Definitions:
+        return await self._parts.definitions.told(project)
+
+    async def definition(self, project: str, number: int) -> wire.DefinitionText:
+        return await self._parts.definitions.text(project, number)
+
+    async def restore(self, caller: Caller, number: int, wanted: wire.RestoreDefinition) -> wire.Restored:
+        if not caller.roles & {"operator", "admin"}:
+            raise NotPermitted(f"{caller.user} may not put a definition back", hint="wanted: operator")
+        return await self._parts.definitions.restore(actor_of(caller), number, wanted)
 
     async def events(self, limit: int, before: int | None) -> list[wire.Event]:
         found = await self._recorder.call(self._recorder.journal.tail, min(limit, 1000), before)

@@ -92,6 +92,7 @@ def _look(stage: Stage, stages: Mapping[str, Stage], process: Sequence[str], con
     project = read(folder)
     system = home.mode == "system"
     at = places.make(home.path, project.project, _steps_user(config) if system else None)
+    _keep_definition(context, at, folder)
     prepared = plan.prepare(stage, project, folder, at, context.run, context.attempt, fresh=params.fresh,
                             stages=stages)
     if prepared.found is not None:
@@ -105,6 +106,18 @@ def _look(stage: Stage, stages: Mapping[str, Stage], process: Sequence[str], con
          "--attempt", str(context.attempt), "--planned", str(path),
          "--settings", json.dumps(settings(project, config, home))],
         env=env, user=stage.user, secrets=secrets)
+
+
+def _keep_definition(context: Context, at: places.Places, folder: Path) -> None:
+    """Keep the project file and the procedure that this run uses; see `engine.pipeline.project.history`."""
+    from engine.pipeline.project import history, layout
+
+    live = context.extra.get("live", {}).get(context.run)
+    if live is None:
+        return
+    run = live.progress
+    history.keep(at.own.root, layout.file_of(folder).read_bytes(), run.document.id, run.text, run=run.id,
+                 by=run.initiator.user, at=context.clock())
 
 
 def settings(project: Project, config: Config, home: Home) -> dict[str, Any]:

@@ -176,6 +176,18 @@ def trigger(project: str, body: wire.TriggerNow) -> Call[wire.Trigger]:
     return Call("POST", f"/v1/triggers/{quote(project, safe='')}", wire.Trigger, body)
 
 
+def definitions(project: str) -> Call[wire.Definitions]:
+    return Call("GET", _query("/v1/definitions", project=project), wire.Definitions)
+
+
+def definition(project: str, number: int) -> Call[wire.DefinitionText]:
+    return Call("GET", _query(f"/v1/definitions/{number}", project=project), wire.DefinitionText)
+
+
+def restore(number: int, body: wire.RestoreDefinition) -> Call[wire.Restored]:
+    return Call("POST", f"/v1/definitions/{number}", wire.Restored, body)
+
+
 def events(limit: int, before: int | None) -> Call[Events]:
     return Call("GET", _query("/v1/events", limit=limit, before=before), Events)
 

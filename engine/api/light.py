@@ -105,6 +105,15 @@ class Client:
     def trigger(self, project: str, now: wire.TriggerNow) -> wire.Trigger:
         return self._ask(calls.trigger(project, now))
 
+    def definitions(self, project: str) -> wire.Definitions:
+        return self._ask(calls.definitions(project))
+
+    def definition(self, project: str, number: int) -> wire.DefinitionText:
+        return self._ask(calls.definition(project, number))
+
+    def restore(self, number: int, wanted: wire.RestoreDefinition) -> wire.Restored:
+        return self._ask(calls.restore(number, wanted))
+
     def events(self, limit: int = 100, before: int | None = None) -> list[wire.Event]:
         return self._ask(calls.events(limit, before)).events
 

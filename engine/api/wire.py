@@ -456,6 +456,68 @@ class TriggerNow(msgspec.Struct, forbid_unknown_fields=True):
     reason: str = ""
 
 
+class Definition(msgspec.Struct):
+    """A version of a project's definition: its file and the procedure's document. `by`, `how` and `last` are
+    of its last line: a run used it, a rollback put it back, or one saved it before it took its place. `run`
+    is the last of its `runs`, `reason` that of the last rollback to it; `present`: it is there now."""
+
+    number: int
+    sha256: str
+    procedure: str
+    procedure_sha256: str
+    first: float
+    last: float
+    by: str
+    how: Literal["run", "saved", "rollback"]
+    runs: int
+    run: str | None
+    reason: str
+    present: bool
+
+
+class Definitions(msgspec.Struct):
+    """`GET /v1/definitions?project`, the last used first. `unused`: the file in the folder is none
+    of them."""
+
+    at: float
+    project: str
+    path: str
+    definitions: list[Definition]
+    unused: bool
+
+
+class DefinitionText(msgspec.Struct):
+    """`GET /v1/definitions/{number}?project`; `present` is what is in the folder now."""
+
+    at: float
+    number: int
+    file: str
+    procedure: str
+    present: str
+
+
+class RestoreDefinition(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST /v1/definitions/{number}`. `force`: a present file that no run has used is kept as a version
+    first."""
+
+    project: str
+    reason: str
+    force: bool = False
+
+
+class Restored(msgspec.Struct):
+    """`saved` is the version that the file which was there is kept as, `problems` what is wrong with the one
+    that is there now, such as a module that is gone."""
+
+    at: float
+    project: str
+    number: int
+    changed: bool
+    saved: int | None
+    problems: list[str]
+    text: str
+
+
 class StartRun(msgspec.Struct, forbid_unknown_fields=True):
     """`POST /v1/runs`. `document` carries a path's text and needs admin; otherwise an id in the library."""
 

@@ -14,11 +14,14 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "init": ("engine.cli.pipeline_init", "write a commented project to begin with"),
     "render": ("engine.cli.pipeline_render", "a Dockerfile and Kubernetes manifests of a project"),
     "evidence": ("engine.cli.pipeline_evidence", "the page that whoever approves a release is shown"),
+    "history": ("engine.cli.pipeline_history", "the definitions that runs have used, newest first"),
+    "rollback": ("engine.cli.pipeline_rollback", "put an earlier definition back; it is recorded"),
 }
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = ("examples:\n  opsdeck pipeline init flights")
+    parser.epilog = ("examples:\n  opsdeck pipeline init flights\n  opsdeck pipeline history flights\n"
+                     "  opsdeck pipeline rollback flights 3 --reason 'the new gates refuse every model'")
     subs = parser.add_subparsers(dest="pipeline", required=True, metavar="VERB", parser_class=_Verb)
     for verb, (module, help) in VERBS.items():
         sub = subs.add_parser(verb, help=help, description=f"{help[0].upper()}{help[1:]}.",

@@ -8,9 +8,11 @@
     GET  /v1/runs/{id}/curve?step&attempt&offset                                    viewer
     GET  /v1/rollouts  /v1/rollouts/{name}  (a service, or a run's id)              viewer
     GET  /v1/triggers?project                                                       viewer
+    GET  /v1/definitions?project  /v1/definitions/{number}?project                  viewer
     GET  /v1/events?limit&before  /v1/audit/verify                                  viewer
     POST /v1/runs                           operator; with a `document`, admin
     POST /v1/triggers/{project}             operator
+    POST /v1/definitions/{number}           operator
     POST /v1/runs/{id}/{verb}               see `identity.VERB_ROLES`
     POST /v1/audit/seal  /v1/engine/reload  admin
 
@@ -82,6 +84,7 @@ class Api:
             "/v1/runs/{id}/curve": self.curve,
             "/v1/rollouts": self.rollouts, "/v1/rollouts/{name}": self.rollout,
             "/v1/triggers": self.triggers,
+            "/v1/definitions": self.definitions, "/v1/definitions/{number:int}": self.definition,
             "/v1/events": self.events, "/v1/audit/verify": self.verify,
             "/v1/handover": self.handover}
         return [Route("/v1/engine", self._answering(self.engine), methods=["GET"]),
@@ -89,6 +92,7 @@ class Api:
                   for path, handler in get.items()),
                 Route("/v1/runs", self._answering(self.start_run), methods=["POST"]),
                 Route("/v1/triggers/{project}", self._answering(self.trigger), methods=["POST"]),
+                Route("/v1/definitions/{number:int}", self._answering(self.restore), methods=["POST"]),
                 Route("/v1/audit/seal", self._answering(self.seal), methods=["POST"]),
                 Route("/v1/engine/reload", self._answering(self.reload), methods=["POST"]),
                 Route("/v1/runs/{id}/{verb}", self._answering(self.act), methods=["POST"])]
@@ -178,6 +182,17 @@ class Api:
         wanted = await _body(request, wire.TriggerNow)
         return await self._backend.trigger(caller, request.path_params["project"], wanted)
 
+    async def definitions(self, request: Request, caller: Caller) -> wire.Definitions:
+        return await self._backend.definitions(_project(request))
+
+    async def definition(self, request: Request, caller: Caller) -> wire.DefinitionText:
+        return await self._backend.definition(_project(request), request.path_params["number"])
+
+    async def restore(self, request: Request, caller: Caller) -> wire.Restored:
+        self._gate.needs(caller, "operator", to="put a definition back")
+        wanted = await _body(request, wire.RestoreDefinition)
+        return await self._backend.restore(caller, request.path_params["number"], wanted)
+
     async def events(self, request: Request, caller: Caller) -> Events:
         before = (int(_number(request, "before", 0, 0, 2**53))
                   if "before" in request.query_params else None)
@@ -251,6 +266,13 @@ async def _body(request: Request, kind: type[T]) -> T:
         raise BadRequest(f"the request is not what this engine takes: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"the request is not JSON: {error}") from None
+
+
+def _project(request: Request) -> str:
+    project = request.query_params.get("project")
+    if not project:
+        raise BadRequest("`project` says whose definition; it is missing")
+    return project
 
 
 def _attempt(request: Request, what: str) -> tuple[str, int | None]:

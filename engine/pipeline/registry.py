@@ -57,8 +57,8 @@ class Registry:
             self.client: Any = mlflow.MlflowClient(tracking_uri=tracking, registry_uri=tracking)
 
     def experiment(self, name: str, artifacts: str | None) -> str:
-        """The id of an experiment, made where it is not there; `artifacts` is a folder or a URI, for a database
-        file by default the folder beside it: MLflow would take the one that the process runs in."""
+        """The id of an experiment, made where it is not there; `artifacts` is a folder or a URI, for a
+        database file by default the folder beside it: MLflow would take the one that the process runs in."""
         with answering(self.tracking):
             found = self.client.get_experiment_by_name(name)
             if found is not None:

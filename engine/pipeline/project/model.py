@@ -241,9 +241,9 @@ class Replicas(Model):
 
 
 class Serving(Model):
-    """How the model is served from a container: `opsdeck pipeline render` makes the files of it. `base` is the
-    image to build on, `image` the one that was built, each by digest; `cpu` (cores) and `memory_mb` are of
-    one replica, and more of them come when they use `target_cpu` percent of their `cpu`."""
+    """How the model is served from a container: `opsdeck pipeline render` makes the files of it. `base` is
+    the image to build on, `image` the one that was built, each by digest; `cpu` (cores) and `memory_mb` are
+    of one replica, and more of them come when they use `target_cpu` percent of their `cpu`."""
 
     base: Pinned | None = None
     image: Pinned | None = None

@@ -1,4 +1,4 @@
-"""SageMaker on this machine: moto keeps the jobs, and here their containers' entry points are really executed.
+"""SageMaker on this machine: moto keeps the jobs, and their containers' entry points are really executed.
 
 Moto alone completes every job at once, and cannot stop one. Here a job is in progress while its entry point
 runs, by this interpreter and below a folder instead of /opt/ml; it then is Completed with its model.tar.gz on
@@ -38,7 +38,8 @@ class LocalSageMaker:
         self._threads: list[threading.Thread] = []
         self._asking = threading.Lock()
         self._job: dict[str, Any] = {}
-        moto.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+        moto.client("s3").create_bucket(Bucket=BUCKET,
+                                        CreateBucketConfiguration={"LocationConstraint": REGION})
         moto.client("logs").create_log_group(logGroupName=GROUP)
 
     def begin(self, job: Any) -> None:

@@ -60,12 +60,13 @@ def given(root: Path, uri: str, name: str, code: str = small_project.LEARN, hear
     (root / "data").mkdir(exist_ok=True)
     for one in ("train.parquet", "test.parquet"):
         (root / "data" / one).write_bytes(b"rows")
-    place = {"role": "arn:aws:iam::123456789012:role/training", "image": "image@sha256:0", "region": "eu-west-1",
-             "s3": f"s3://{BUCKET}/models", "experiments": experiments}
+    place = {"role": "arn:aws:iam::123456789012:role/training", "image": "image@sha256:0",
+             "region": "eu-west-1", "s3": f"s3://{BUCKET}/models", "experiments": experiments}
     settings = {"entry": {"function": "learn:fit"}, "runs_on": "sagemaker", "sagemaker": place, **entry}
-    project = small_project.project(root / "project", {"learn.py": code, "notes.txt": "not code"}, train=settings,
-                                    project=name)
-    return work(project, root, "train", heard, attempt=attempt, tracking=uri, artifacts=str(root / "a"), key="k")
+    project = small_project.project(root / "project", {"learn.py": code, "notes.txt": "not code"},
+                                    train=settings, project=name)
+    return work(project, root, "train", heard, attempt=attempt, tracking=uri, artifacts=str(root / "a"),
+                key="k")
 
 
 def until(condition: Callable[[], Any], within: float = 20.0) -> Any:
@@ -87,7 +88,8 @@ def test_a_job_is_trained_there_and_its_curve_and_model_come_here(tmp_path: Path
     name = done.result["job"]
     assert done.passed and done.result["loss"] == 1 / 16 and done.result["runs_on"] == "sagemaker"
     assert done.result["tracked"] and done.result["peak_mb"] > 1 and local.status(name) == "Completed"
-    assert "begun ['train.parquet']" in heard.lines and (one.output / "log.txt").read_text().startswith("begun")
+    assert "begun ['train.parquet']" in heard.lines
+    assert (one.output / "log.txt").read_text().startswith("begun")
     assert heard.points[0] == ("loss", 0.0, 0.5) and heard.points[-1] == ("loss", 3.0, 1 / 16)
     assert json.loads((one.output / "environment.json").read_text())["variables"]["PYTHONHASHSEED"] == "7"
     keys = [found["Key"] for found in local.moto.client("s3").list_objects_v2(Bucket=BUCKET)["Contents"]]

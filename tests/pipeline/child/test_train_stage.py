@@ -108,7 +108,8 @@ def test_a_training_is_whole_in_the_output_and_in_mlflow(root: Path, uri: str) -
     tags = {name: value for name, value in logged.data.tags.items() if name.startswith("opsdeck.")}
     assert tags == {"opsdeck.run": "run-1", "opsdeck.step": "train", "opsdeck.attempt": "1",
                     "opsdeck.key": "k1", "opsdeck.data": "abc123",
-                    "opsdeck.lock": "none: the engine's own packages", "opsdeck.payload": done.result["payload"]}
+                    "opsdeck.lock": "none: the engine's own packages",
+                    "opsdeck.payload": done.result["payload"]}
     client = Registry(uri).client
     history = client.get_metric_history(logged.info.run_id, "loss")
     assert [point.step for point in history] == [0, 1, 2, 3, 4, 5]

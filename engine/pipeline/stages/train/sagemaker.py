@@ -107,7 +107,8 @@ def request(job: Job, settings: SageMaker, name: str, prefix: str) -> dict[str, 
     """The arguments of create_training_job. `prefix`: the S3 address that input/data was sent to. Pure."""
     def channel(of: str) -> dict[str, Any]:
         return {"ChannelName": of, "InputMode": "File", "DataSource": {"S3DataSource": {
-            "S3DataType": "S3Prefix", "S3Uri": f"{prefix}/{of}/", "S3DataDistributionType": "FullyReplicated"}}}
+            "S3DataType": "S3Prefix", "S3Uri": f"{prefix}/{of}/",
+            "S3DataDistributionType": "FullyReplicated"}}}
 
     work = job.work
     tags = {"opsdeck.project": work.project.project, "opsdeck.run": work.run, "opsdeck.step": work.step,
@@ -119,7 +120,8 @@ def request(job: Job, settings: SageMaker, name: str, prefix: str) -> dict[str, 
             "ContainerEntrypoint": ["python3", f"{ROOT}/input/data/opsdeck/container.py", ROOT]},
         "InputDataConfig": [channel(of) for of in ("opsdeck", "code", "rows")],
         "OutputDataConfig": {"S3OutputPath": f"{settings.s3.rstrip('/')}/{work.project.project}/output"},
-        "ResourceConfig": {"InstanceType": settings.instance, "InstanceCount": 1, "VolumeSizeInGB": VOLUME_GB},
+        "ResourceConfig": {"InstanceType": settings.instance, "InstanceCount": 1,
+                           "VolumeSizeInGB": VOLUME_GB},
         "StoppingCondition": {"MaxRuntimeInSeconds": int(min(job.train.limits.timeout, LONGEST))},
         "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
 
@@ -205,8 +207,8 @@ def _waited(job: Job, aws: Aws, name: str) -> dict[str, Any]:
     reason = " ".join(str(found.get("FailureReason") or "it does not say why").split())
     if status == "Stopped":
         if found.get("SecondaryStatus") == "MaxRuntimeExceeded":
-            raise ActionFailed(f"The training was ended at its limit of time on SageMaker ({name}).", where=KEY,
-                               hint="Raise train.limits.timeout, or take a faster instance.")
+            raise ActionFailed(f"The training was ended at its limit of time on SageMaker ({name}).",
+                               where=KEY, hint="Raise train.limits.timeout, or take a faster instance.")
         raise ActionFailed(f"The training job {name} was stopped on SageMaker.", where=f"{KEY}.sagemaker",
                            hint="Somebody stopped it there; retry this step to begin another.")
     raise parcel.failed(reason, f"on SageMaker ({name})")
