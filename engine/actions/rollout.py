@@ -6,6 +6,7 @@ They work only inside a rollout: what they know of its versions comes from the w
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -64,8 +65,9 @@ class Restore(Rolled):
 
 async def begin(ctx: Context, params: Rolled) -> dict[str, Any]:
     """Effect idempotent: an older rollout of the service is ended first. Result: service, to, champion,
-    before and safe (percent by variant), manifests (sha256 by variant) and diff (key, old, new), both empty
-    where the config names no manifests. Raises ActionFailed where there is nothing to roll out.
+    before and safe (percent by variant), manifests (sha256 by variant), named (the versions they say) and
+    diff (key, old, new), all empty where the config names no manifests. Raises ActionFailed where there is
+    nothing to roll out.
     """
     rollouts = rollouts_of(ctx)
     rollable(params.service, params.to, (await read_traffic(ctx.router, params.service)).weights)
@@ -77,7 +79,9 @@ async def begin(ctx: Context, params: Rolled) -> dict[str, Any]:
     digests, contents = await _manifests(ctx, params.service, champion, params.to)
     diff = differences(contents.get(champion), contents.get(params.to)) if len(contents) == 2 else []
     return {"service": params.service, "to": params.to, "champion": champion, "before": weights, "safe": safe,
-            "manifests": digests, "diff": [list(one) for one in diff]}
+            "manifests": digests, "diff": [list(one) for one in diff],
+            "named": {name: str(content["version"]) for name, content in contents.items()
+                      if isinstance(content, Mapping) and content.get("version")}}
 
 
 async def _manifests(ctx: Context, service: str, *variants: str) -> tuple[dict[str, str], dict[str, Any]]:

@@ -161,8 +161,11 @@ class Rollouts:
         return None if said is None else str(said)
 
     def same_version(self, run: str) -> None:
-        """Raises ActionFailed where the new version is another by now than the one that was watched."""
+        """Raises ActionFailed where the new version is another by now than the one that was watched. Of one
+        that has had no traffic yet, and whose manifest names it, a router knows what was there before."""
         found, analysis = self.facts(run), self.analysis(run)
+        if found.to in found.named and stage(self._means.executor.live[run].progress, found) is None:
+            return
         then = analysis.began.get("versions", {}).get(found.to) if analysis is not None else None
         now = self.version(found.service, found.to)
         if replaced(then, now):

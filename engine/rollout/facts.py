@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine.errors import ActionFailed
 from engine.procedures import expressions
@@ -22,7 +22,8 @@ ALL = 99.99  # percent
 @dataclass(frozen=True)
 class Facts:
     """`safe`: the weights (percent) that an abort restores; `before` those in force when it began;
-    `manifests` the sha256 of both versions' manifests, and `diff` how they differ."""
+    `manifests` the sha256 of both versions' manifests, and `diff` how they differ; `named` the version that a
+    variant's manifest says it is."""
 
     service: str
     to: str
@@ -32,6 +33,7 @@ class Facts:
     plan: Rollout
     manifests: dict[str, str]
     diff: list[list[str]]
+    named: dict[str, str] = field(default_factory=dict)
 
     def split(self, weight: float) -> dict[str, float]:
         """The whole split with `weight` percent at the new version, the rest shared as before."""
@@ -69,7 +71,8 @@ def facts(run: RunProgress) -> Facts | None:
         return None
     said = begin.result
     return Facts(said["service"], said["to"], said["champion"], dict(said["safe"]),
-                 dict(said["before"]), plan, dict(said.get("manifests", {})), list(said.get("diff", [])))
+                 dict(said["before"]), plan, dict(said.get("manifests", {})), list(said.get("diff", [])),
+                 dict(said.get("named", {})))
 
 
 def rollable(service: str, to: str, weights: Mapping[str, float]) -> None:

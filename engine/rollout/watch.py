@@ -149,8 +149,9 @@ class Watch:
         return {"service": found.service, "to": found.to, "champion": found.champion, "safe": found.safe,
                 "setup": plan.as_data(),
                 "recorded": recorded,
-                "versions": {name: self._version(found.service, name)
-                             for name in (found.champion, found.to)},
+                # A router knows of one without traffic what was there before.
+                "versions": {found.champion: self._version(found.service, found.champion),
+                             found.to: found.named.get(found.to) or self._version(found.service, found.to)},
                 "made_by": self._made_by}
 
     def _version(self, service: str, variant: str) -> str | None:

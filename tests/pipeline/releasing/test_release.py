@@ -103,8 +103,10 @@ async def test_a_good_model_is_released_through_a_restart_by_one_rollout_with_it
         assert (result["run"], result["champion"], result["previous"]) == (child, "2", "1")
         assert result["parity"] == f"compared before run {child}"
         children = [event for event in await backend.timeline(id) if event.kind == "child.started"]
-        created = (await backend.timeline(child))[0]
+        told = await backend.timeline(child)
+        created, began = told[0], next(event for event in told if event.kind == "rollout.began")
     assert [event.data["id"] for event in children] == [child]
+    assert began.data["versions"] == {"champion": "1", "challenger": "2"}
     assert created.by == "root" and created.data["cause"]["run"] == id
     assert outside.registry.aliases(MODEL) == {CHAMPION: "2", PREVIOUS: "1"}
     assert outside.weights == {"champion": 0.0, "challenger": 100.0} and outside.served("challenger") == "2"

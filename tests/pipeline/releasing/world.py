@@ -163,7 +163,9 @@ def world(root: Path) -> Iterator[World]:
     homes.prepare(home)
     built = build(root / "built", release=RELEASE)
     ports = {name: free_port() for name in ("champion", "challenger")}
-    gateway = Gateway(home.path, ports)
+    # As in a gateway that has run for a while: it knows the version that was in a place before.
+    gateway = Gateway(home.path, {name: {"url": f"http://127.0.0.1:{port}", "version": "0"}
+                                  for name, port in ports.items()})
     (home.path / "runbooks").mkdir(exist_ok=True)
     (home.path / "runbooks" / "quick.yaml").write_text(QUICK)
     (home.path / "runbooks" / "let-go.yaml").write_text(LET_GO)
