@@ -90,6 +90,9 @@ def _look(stage: Stage, stages: Mapping[str, Stage], process: Sequence[str], con
     home, config = _home(context), _config(context)
     folder = folder_of(context, params)
     project = read(folder)
+    if params.project in config.pipelines.projects and project.project != params.project:
+        raise UsageError(f"the config calls this project {params.project}, and its own file "
+                         f"{project.project}", where=str(folder), hint="give it one name in both")
     system = home.mode == "system"
     at = places.make(home.path, project.project, _steps_user(config) if system else None)
     _keep_definition(context, at, folder)

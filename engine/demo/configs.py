@@ -145,7 +145,8 @@ def config(layout: Layout, chosen: dict[str, int], *, rps: float, speed: float,
         ready=f"http://{HOST}:{chosen[variant]}/ping") for variant in VARIANTS}
     pipelines = {"tracking": tracking_uri(layout), "artifacts": layout.artifacts.as_uri(),
                  "projects": {PROJECT: str(layout.project)}}
-    return {"pipelines": pipelines, "services": {SERVICE: {
+    # There is one person here, and a release wants another: they may open a gate alone, for a reason.
+    return {"policy": {"break_glass": ["admin"]}, "pipelines": pipelines, "services": {SERVICE: {
         "title": "Will the flight arrive more than 30 minutes late",
         "owner": "demo",
         "scrape": [f"{gateway}/metrics"],

@@ -205,7 +205,9 @@ def _as_they_are(expected: Between | Near | Called, scores: Floats, wanted: Any)
     low = -np.inf if expected.low is None else expected.low
     high = np.inf if expected.high is None else expected.high
     outside = (one < low - ROUNDING) | (one > high + ROUNDING)
-    return _finding(f"Scores lie between {low:g} and {high:g}", outside, one)
+    rule = f"Scores lie between {low:g} and {high:g}" if np.isfinite(low) and np.isfinite(high) else \
+        f"Scores are at least {low:g}" if np.isfinite(low) else f"Scores are at most {high:g}"
+    return _finding(rule, outside, one)
 
 
 def _one(scores: Floats, of: int) -> Floats:

@@ -80,7 +80,7 @@ def test_a_case_that_must_pass_refuses_from_the_first_day(folder):
     added(folder, must=True)
     found = verdict(folder, bad)
     assert not found.passed
-    assert found.says.startswith("The case late-night fails. Must pass. Scores lie between 0.7")
+    assert found.says.startswith("The case late-night fails. Must pass. Scores are at least 0.7")
 
 
 def test_a_case_that_failed_and_was_fixed_must_never_fail_again(folder):

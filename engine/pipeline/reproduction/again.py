@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime as dt
 import importlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,8 @@ def _environment(found: Found, project: Project, folder: Path, root: Path, say: 
                                  lambda line: say("environment", line))
     say("environment", f"made from {project.environment.lock}, whose digest is the run's"
         if project.environment.lock else "the engine's own: no lock pins what the project imports")
-    here = environment.collect(python)
+    then = found.manifest.known.environment
+    here = environment.collect(python, {**os.environ, **then.threads, **then.variables})
     at = checks.Places(folder, folder, now=here)
     for step in steps:
         if step.kind == "hardware":

@@ -8,7 +8,6 @@ it is whole, and removed where it is not. The same build is registered once.
 from __future__ import annotations
 
 import datetime as dt
-import importlib
 import importlib.metadata
 import tempfile
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 from engine.pipeline import recording, served
 from engine.pipeline.recording import Recorded
 from engine.pipeline.registry import CANDIDATE, CHAMPION, IDENTITY, OUTCOME, Registry, alone, answering
+from engine.pipeline.stages import robustness
 from engine.pipeline.stages.contract import Done, Work
 
 PLAIN = ("mlflow", "numpy", "onnx", "onnxruntime", "pandas")  # for a project that has no lock
@@ -218,11 +218,8 @@ def _champion(work: Work, registry: Registry) -> str | None:
 
 def _keep_cases(work: Work) -> None:
     """Note which hard cases this kept model has passed: from now on it must never fail them."""
-    try:
-        robustness = importlib.import_module("engine.pipeline.stages.robustness")
-    except ImportError:
-        return
-    robustness.record_cases(work, dt.datetime.now(dt.UTC))
+    for sentence in robustness.record_cases(work, dt.datetime.now(dt.UTC)):
+        work.say(sentence)
 
 
 def _named(name: str) -> str:
