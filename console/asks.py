@@ -5,6 +5,7 @@ There is no default yes: each choice has a key of its own, and leaving (esc, n) 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from engine.api.backend import Verb
 
 Fact = tuple[str, str]           # label, text
 ABORTED = "the run was aborted"  # how the engine ends the error of a step that an abort has ended
+RELEASE = re.compile(r"pipeline\.release (?P<project>\S+) version (?P<version>\S+) to (?P<service>[^\s,]+)")
 EFFECTS = {"none": "changes nothing", "idempotent": "safe to repeat",
            "once": "once only, not safe to repeat"}
 
@@ -60,7 +62,7 @@ def undo_text(step: wire.StepView) -> str:
 
 def step_facts(run: wire.RunView, step: wire.StepView, now: float) -> list[Fact]:
     """What a step does: the exact command, the world now and after, effect, undo and reason."""
-    facts: list[Fact] = []
+    facts: list[Fact] = release_facts(run, step)
     if step.kind == "manual":
         facts.append(("You do", step.command or (step.gate.prompt if step.gate else step.title)))
     elif step.command:
@@ -82,6 +84,25 @@ def step_facts(run: wire.RunView, step: wire.StepView, now: float) -> list[Fact]
     reason = run.params.get("reason")
     why = str(reason) if reason else run.title
     return [*facts, ("Why", why)]
+
+
+def release_facts(run: wire.RunView, step: wire.StepView) -> list[Fact]:
+    """What a release comes to, in words: the model and its version, and what the page of evidence says."""
+    found = RELEASE.match(step.command or "")
+    if found is None:
+        return []
+    facts = [("Releases", f"{found['project']} version {found['version']} to service {found['service']}, in "
+                          "production")]
+    page = next((s for s in run.steps if (s.command or "").startswith("pipeline.page")), None)
+    if page is not None and page.state == "done":
+        result = page.result or {}
+        said = str(result.get("verdict") or page.stdout.strip().partition("\n")[0] or "it is written")
+        against = result.get("against") or []
+        many = f"{format.plural(len(against), 'point')} against it: " if against else ""
+        facts.append(("Evidence", f"{many}{said} e on the run's screen shows the page."))
+    else:
+        facts.append(("Evidence", "no page of evidence is written in this run"))
+    return facts
 
 
 def is_rollout(run: wire.RunView) -> bool:
