@@ -8,8 +8,8 @@ import msgspec
 from textual.binding import Binding, BindingType
 
 EVERYWHERE = "*"
-LISTS = ("fleet", "runbooks", "runs", "run", "rollouts", "approvals", "audit")
-PAGED = ("fleet", "runbooks", "runs", "rollouts", "rollout", "approvals", "audit")
+LISTS = ("fleet", "runbooks", "runs", "run", "page", "rollouts", "approvals", "audit")
+PAGED = ("fleet", "runbooks", "runs", "page", "rollouts", "rollout", "approvals", "audit")
 ROLLS = ("rollouts", "rollout")
 
 
@@ -42,12 +42,16 @@ COMMANDS: tuple[Command, ...] = (
             ("fleet", "service"), "runbook"),
     Command("span", ("h",), "h", "5 minutes, 1 hour, 24 hours", ("service",),
             "5 min/1 h/24 h"),
-    Command("approve", ("A",), "A", "Approve what waits", ("run", "approvals", *ROLLS),
+    Command("approve", ("A",), "A", "Approve what waits", ("run", "page", "approvals", *ROLLS),
             "approve", True),
     Command("follow", ("f",), "f", "Follow the output", ("run",), "follow"),
     Command("timeline", ("t",), "t", "Events instead of output", ("run",),
             "timeline"),
     Command("rollout", ("o",), "o", "The rollout's evidence", ("run",), "evidence"),
+    Command("page", ("e",), "e", "A pipeline's page of evidence", ("run",), "evidence"),
+    Command("open", ("enter",), "enter", "Its run: steps and output", ("page",), "run"),
+    Command("heading", ("n",), "n", "To the next heading", ("page",), "next part"),
+    Command("heading_back", ("N",), "N", "To the heading before", ("page",)),
     Command("rollout", ("o",), "o", "The rollout here, or the last", ("fleet", "service"), "rollout"),
     Command("abort", ("x",), "x", "Abort (then y), read-only too",
             ("run", "fleet", "runs", "approvals"), "abort", True),
@@ -89,7 +93,8 @@ COMMANDS: tuple[Command, ...] = (
 PROMPT: tuple[tuple[str, str], ...] = (
     ("fleet", "all services, worst first"), ("service NAME", "one service over time"),
     ("runbooks [TEXT]", "the library, filtered by TEXT"), ("runs", "every run"),
-    ("run ID", "one run"), ("rollouts", "what is being rolled out"),
+    ("run ID", "one run"), ("page ID", "the evidence of a pipeline's run"),
+    ("rollouts", "what is being rolled out"),
     ("rollout SERVICE", "one rollout with its evidence"), ("approvals", "what waits for a person"),
     ("audit", "the journal's events"), ("write", "write mode on or off"),
     ("help", "the keys that work here"), ("q", "leave"))
@@ -131,7 +136,7 @@ def complete(text: str, context: Context) -> list[str]:
         names = [usage.split()[0] for usage, _ in PROMPT]
         return [name for name in names if name.startswith(word)]
     choices: Iterable[str] = {"service": context.services, "rollout": context.services,
-                              "run": context.runs,
+                              "run": context.runs, "page": context.runs,
                               "runbooks": context.procedures}.get(word, ())
     rest = rest.strip()
     starts = [f"{word} {c}" for c in choices if c.startswith(rest)]
@@ -167,6 +172,6 @@ def parse(text: str, context: Context) -> Goto:
             return Goto(place, near[0])
         return Goto(problem=f"There is no service {rest}." if rest else
                     f"Which service? Type for example :{place} flights.")
-    if place == "run" and not rest.lstrip("#").isdigit():
-        return Goto(problem="Which run? Type its number, for example :run 184.")
-    return Goto(place, rest.lstrip("#") if place == "run" else rest)
+    if place in ("run", "page") and not rest.lstrip("#").isdigit():
+        return Goto(problem=f"Which run? Type its number, for example :{place} 184.")
+    return Goto(place, rest.lstrip("#") if place in ("run", "page") else rest)

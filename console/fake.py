@@ -111,6 +111,13 @@ class FakeSource:
         return Curve(run, step, attempt or 1, len(points), points[offset:],
                      found is None or found.state != "intent")
 
+    async def page(self, run: str) -> wire.Page:
+        self._find(run)
+        if run not in self.world.pages:
+            raise NotFound(f"run {run} has no page of evidence",
+                           hint="a pipeline's run writes one in its step page, after staging")
+        return self.world.pages[run]
+
     async def rollouts(self) -> list[wire.Rollout]:
         self._reach()
         return copy.deepcopy(list(self.world.rollouts.values()))

@@ -48,6 +48,7 @@ class World:
         self.rows = [self._row(name) for name in NAMES[:services]]
         self.runs = {run.id: run for run in fake_runs.runs(at)}
         self.rollouts: dict[str, wire.Rollout] = {}
+        self.pages: dict[str, wire.Page] = {}
         self.curves: dict[tuple[str, str], list[Point]] = {}
         self.procedures = fake_runs.library()
         self._services = [self._service(row) for row in self.rows]
@@ -56,6 +57,11 @@ class World:
         """Let a pipeline train beside the other runs."""
         run, self.curves = fake_pipelines.training(self.at)
         self.runs = {run.id: run, **self.runs}
+
+    def release(self) -> None:
+        """Let a pipeline wait for the approval of its release."""
+        run, page = fake_pipelines.releasing(self.at)
+        self.runs, self.pages = {run.id: run, **self.runs}, {run.id: page}
 
     def _row(self, name: str) -> Row:
         level = self.random.choice((9.0, 17.0, 21.0, 35.0, 60.0, 140.0))

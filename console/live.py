@@ -204,6 +204,9 @@ class LiveSource:
     async def curve(self, run: str, step: str, attempt: int | None, offset: int) -> Curve:
         return await asyncio.to_thread(self._client.curve, run, step, attempt, offset)
 
+    async def page(self, run: str) -> wire.Page:
+        return await asyncio.to_thread(self._client.page, run)
+
     async def rollouts(self) -> list[wire.Rollout]:
         return await asyncio.to_thread(self._client.rollouts)
 

@@ -232,6 +232,7 @@ def _records(head: Sequence[str], body: Sequence[Sequence[str]], width: int, gly
     label = min(width // 3, max(map(cell_len, head), default=1))
     drawn: list[Line] = []
     for row in body:
+        drawn += [BLANK] if drawn else []
         for at, (name, cell) in enumerate(zip(head, row, strict=True)):
             for number, piece in enumerate(format.wrap(cell, width - label - 4)):
                 drawn.append(line((f" {format.left(name if number == 0 else '', label)}  ", "dim"),

@@ -19,7 +19,7 @@ FLEET: Place = ("fleet", "")
 LONGEST = 50
 VIEWS = {"fleet": "fleet:FleetView", "service": "service:ServiceView",
          "runbooks": "runbooks:RunbooksView", "start": "start:StartView", "runs": "runs:RunsView",
-         "run": "run:RunScreen", "approvals": "approvals:ApprovalsView",
+         "run": "run:RunScreen", "page": "page:PageScreen", "approvals": "approvals:ApprovalsView",
          "audit": "audit:AuditView", "rollouts": "rollouts:RolloutsView",
          "rollout": "rollout:RolloutScreen"}
 

@@ -138,6 +138,9 @@ class ReplaySource:
     async def curve(self, run: str, step: str, attempt: int | None, offset: int) -> Curve:
         return Curve(run, step, attempt or 1, offset, [], True)
 
+    async def page(self, run: str) -> wire.Page:
+        raise NotFound("a recording holds no page of evidence", hint="open the console on the engine itself")
+
     async def rollouts(self) -> list[wire.Rollout]:
         return list(self._rollouts.values())
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import engine
+from engine import evidence_pages
 from engine.api import wire
 from engine.api.backend import AuditVerdict, Caller, Curve, Handover, OutputChunk, Verb
 from engine.definitions import Definitions
@@ -227,6 +228,10 @@ class Engine:
             raise NotFound(f"run {id} has no step {step}",
                            hint="its steps: " + ", ".join(progress.steps))
         return progress, attempt or progress.steps[step].attempt
+
+    async def page(self, id: str) -> wire.Page:
+        await self._load(id)
+        return await asyncio.to_thread(evidence_pages.read, self._parts.home, id)
 
     async def timeline(self, id: str) -> list[wire.Event]:
         await self._load(id)

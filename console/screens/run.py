@@ -255,6 +255,7 @@ class RunScreen(View):
                  "A": "approve" if kind == "approval" and fresh and counts else "",
                  "enter": "" if kind in (None, "approval") or not fresh or not operates else "answer",
                  "p": "" if ended or not fresh or not operates else pauses,
+                 "e": "evidence" if self._has_page() else "",
                  "o": "evidence" if run is not None and asks.is_rollout(run) else "",
                  "x": "" if ended or self.missing else "abort"}
         own = [(c.show, words.get(c.show, c.hint)) for c in commands.own(self.place) if c.hint]
@@ -298,6 +299,17 @@ class RunScreen(View):
             acting.pause(self.deck, self.run)
         else:
             self.deck.say("The run has ended; there is nothing to pause.", passing=True)
+
+    def _has_page(self) -> bool:
+        """Whether the run has come to a page of evidence."""
+        steps = self.run.steps if self.run is not None else []
+        return any(s.state == "done" and (s.command or "").startswith("pipeline.page") for s in steps)
+
+    def action_page(self) -> None:
+        if self._has_page():
+            self.deck.go("page", self.id_of)
+        else:
+            self.deck.say("There is no page of evidence here, or not yet.", passing=True)
 
     def action_rollout(self) -> None:
         if self.run is not None and asks.is_rollout(self.run):

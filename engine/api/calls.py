@@ -152,6 +152,10 @@ def curve(id: str, step: str, attempt: int | None, offset: int) -> Call[Curve]:
     return Call("GET", _query(_run(id, "curve"), step=step, attempt=attempt, offset=offset), Curve)
 
 
+def page(id: str) -> Call[wire.Page]:
+    return Call("GET", _run(id, "page"), wire.Page)
+
+
 def timeline(id: str) -> Call[Events]:
     return Call("GET", _run(id, "timeline"), Events)
 

@@ -456,6 +456,17 @@ class TriggerNow(msgspec.Struct, forbid_unknown_fields=True):
     reason: str = ""
 
 
+class Page(msgspec.Struct):
+    """`GET /v1/runs/{id}/page`: the evidence of a pipeline's run, as Markdown; `html` is where the one
+    with plots lies."""
+
+    run: str
+    at: float
+    verdict: str
+    text: str
+    html: str | None
+
+
 class Definition(msgspec.Struct):
     """A version of a project's definition: its file and the procedure's document. `by`, `how` and `last` are
     of its last line: a run used it, a rollback put it back, or one saved it before it took its place. `run`

@@ -5,7 +5,7 @@
     GET  /v1/services/{name}/history?seconds&points                                 viewer
     GET  /v1/runs?state&limit  /v1/runs/{id}  /v1/runs/{id}/stream (SSE)            viewer
     GET  /v1/runs/{id}/output?step&attempt&offset&limit  /v1/runs/{id}/timeline     viewer
-    GET  /v1/runs/{id}/curve?step&attempt&offset                                    viewer
+    GET  /v1/runs/{id}/curve?step&attempt&offset  /v1/runs/{id}/page                viewer
     GET  /v1/rollouts  /v1/rollouts/{name}  (a service, or a run's id)              viewer
     GET  /v1/triggers?project                                                       viewer
     GET  /v1/definitions?project  /v1/definitions/{number}?project                  viewer
@@ -81,7 +81,7 @@ class Api:
             "/v1/services/{name}/history": self.history, "/v1/library": self.library,
             "/v1/runs": self.runs, "/v1/runs/{id}": self.run, "/v1/runs/{id}/stream": self.follow,
             "/v1/runs/{id}/output": self.output, "/v1/runs/{id}/timeline": self.timeline,
-            "/v1/runs/{id}/curve": self.curve,
+            "/v1/runs/{id}/curve": self.curve, "/v1/runs/{id}/page": self.page,
             "/v1/rollouts": self.rollouts, "/v1/rollouts/{name}": self.rollout,
             "/v1/triggers": self.triggers,
             "/v1/definitions": self.definitions, "/v1/definitions/{number:int}": self.definition,
@@ -164,6 +164,9 @@ class Api:
         step, attempt = _attempt(request, "curve")
         return await self._backend.curve(request.path_params["id"], step, attempt,
                                          int(_number(request, "offset", 0, 0, 2**53)))
+
+    async def page(self, request: Request, caller: Caller) -> wire.Page:
+        return await self._backend.page(request.path_params["id"])
 
     async def timeline(self, request: Request, caller: Caller) -> Events:
         return Events(self._clock(), await self._backend.timeline(request.path_params["id"]))

@@ -98,6 +98,11 @@ class FakeBackend:
     async def curve(self, id: str, step: str, attempt: int | None, offset: int) -> Curve:
         return Curve(id, step, attempt or 1, 0, [], True)
 
+    async def page(self, id: str) -> wire.Page:
+        if id not in self.world.pages:
+            raise NotFound(f"run {id} has no page of evidence, or not yet")
+        return self.world.pages[id]
+
     async def timeline(self, id: str) -> list[wire.Event]:
         return [e for e in reversed(self.world.events(60, None)) if e.run == id]
 

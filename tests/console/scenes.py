@@ -105,6 +105,10 @@ def _training(source: FakeSource) -> None:
     source.world.train()
 
 
+def _releasing(source: FakeSource) -> None:
+    source.world.release()
+
+
 SCENES = (
     Scene("fleet"),
     Scene("fleet-calm", prepare=_calm, picture=False),
@@ -129,6 +133,10 @@ SCENES = (
     Scene("run-timeline", ("t",), run="184", picture=False),
     Scene("run-done", run="176", picture=False),
     Scene("run-training", typed(":run 190\r"), prepare=_training),
+    Scene("run-release", typed(":run 191\r"), write=True, prepare=_releasing),
+    Scene("run-release-dialog", typed(":run 191\rA"), write=True, prepare=_releasing),
+    Scene("page", typed(":page 191\r"), write=True, prepare=_releasing),
+    Scene("page-figures", typed(":page 191\rnn"), write=True, prepare=_releasing, picture=False),
     Scene("fleet-rollouts", prepare=_rolling),
     Scene("rollouts", (*typed(":rollouts"), "enter"), prepare=_rolling),
     Scene("rollout-healthy", typed(":rollout search-rank\r"), write=True, prepare=_rolling),

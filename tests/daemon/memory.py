@@ -161,6 +161,9 @@ class MemoryBackend:
         return OutputChunk(id, step, attempt or 1, offset, offset + len(piece), piece,
                            offset + len(piece) >= len(text))
 
+    async def page(self, id: str) -> wire.Page:
+        raise NotFound(f"run {id} has no page of evidence")
+
     async def curve(self, id: str, step: str, attempt: int | None, offset: int) -> Curve:
         await self.run(id)
         points = [Point("loss", 1.0, 0.5), Point("loss", 2.0, 0.25)]

@@ -12,7 +12,7 @@ from engine.pipeline.project.model import NAME
 TEMPLATE = Path(__file__).with_name("template")
 # Where each file of the template goes in a project.
 FILES = {FILE: FILE, "data.py": "data.py", "train.py": "train.py", "test_train.py": "tests/test_train.py",
-         "gitignore": ".gitignore", "README.md": "README.md"}
+         "gitignore": ".gitignore", "pytest.ini": "pytest.ini", "README.md": "README.md"}
 NAMED = "PROJECT"  # stands in the template for the project's name
 
 
