@@ -3,7 +3,7 @@
 They are taken of the real console on the real demo, which is set up for it in a home of its own, with a
 slow challenger and a runbook that waits for a person: about two minutes. `--home PATH` takes an engine
 that runs instead; `--made-up` shows scenes that the demo does not have, for looking at while working on
-a screen. The rollouts' pictures are of made-up data, also without colour.
+a screen. The pictures of rollouts and pipelines are of made-up data, rollouts also without colour.
 
 PNG wants libcairo2 and the DejaVu fonts (Debian: libcairo2 fonts-dejavu-core).
 """
@@ -41,12 +41,13 @@ FOLDER = Path(__file__).parent.parent / "screenshots"
 
 ROLLOUTS = ("fleet-rollouts", "rollouts", "rollout-healthy", "rollout-failing", "rollout-evidence",
             "rollout-approve")
+PIPELINES = ("run-training", "page", "run-release-dialog")
 WITHOUT_COLOUR = ("rollout-healthy", "rollout-failing")
 
 
 def made_up_scenes() -> Iterator[Scene]:
-    """What the incident of the demo does not show: rollouts, in colour and without."""
-    yield from (BY_NAME[name] for name in ROLLOUTS)
+    """What the incident of the demo does not show: pipelines, and rollouts in colour and without."""
+    yield from (BY_NAME[name] for name in (*ROLLOUTS, *PIPELINES))
     for name in WITHOUT_COLOUR:
         yield dataclasses.replace(BY_NAME[name], name=f"{name}-mono", options={"theme": "mono"})
 
