@@ -119,7 +119,7 @@ def _keep_definition(context: Context, at: places.Places, folder: Path) -> None:
     if live is None:
         return
     run = live.progress
-    history.keep(at.own.root, layout.file_of(folder).read_bytes(), run.document.id, run.text, run=run.id,
+    history.keep(at.root, layout.file_of(folder).read_bytes(), run.document.id, run.text, run=run.id,
                  by=run.initiator.user, at=context.clock())
 
 

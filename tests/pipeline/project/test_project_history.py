@@ -6,16 +6,20 @@ import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
 
 from engine import home as homes
+from engine.actions.pipeline import _keep_definition
 from engine.api import wire
 from engine.api.backend import Caller
 from engine.app import open_engine
 from engine.config_file import of_engine
 from engine.errors import ActionFailed, Conflict, DocumentError, NotFound, NotPermitted, UsageError
+from engine.pipeline import places
 from engine.pipeline.project import history
 from tests.pipeline.project.written import project
 
@@ -52,6 +56,19 @@ def test_a_run_keeps_what_it_uses_once_however_many_stages_ask(root: Path, folde
     (one,) = history.definitions(root)
     assert [line.run for line in one.runs] == ["1", "2"]
     assert history.content(root, one.file) == (folder / "opsdeck.pipeline.yaml").read_bytes()
+
+
+def test_what_a_system_engines_run_uses_is_found_where_the_api_looks(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "home" / "pipelines" / "delays" / "engine").mkdir(parents=True)
+    at = places.of(tmp_path / "home", "delays")
+    assert at.apart and at.own.root != at.root
+    run = SimpleNamespace(id="4", document=SimpleNamespace(id="train-and-release"), text="steps: one",
+                          initiator=SimpleNamespace(user="ann"))
+    context: Any = SimpleNamespace(run="4", clock=lambda: 4.0,
+                                   extra={"live": {"4": SimpleNamespace(progress=run)}})
+    _keep_definition(context, at, folder)
+    (one,) = history.definitions(at.root)
+    assert [(line.run, line.by) for line in one.runs] == [("4", "ann")]
 
 
 def test_another_procedure_is_another_version(root: Path, folder: Path) -> None:
