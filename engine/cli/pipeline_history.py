@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from engine.api import wire
 from engine.api.light import connect
@@ -21,14 +22,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    client = connect(args.home)
+    client, project = connect(args.home), meant(args.project)
     if args.show is not None:
-        one = client.definition(args.project, args.show)
+        one = client.definition(project, args.show)
         emit(one) if args.json else say(shown(one))
         return 0
-    found = client.definitions(args.project)
+    found = client.definitions(project)
     emit(found) if args.json else say(lines(found, colour=coloured()))
     return 0
+
+
+def meant(project: str) -> str:
+    """A project as the engine finds it: a folder by its whole path, since the engine stands elsewhere."""
+    return str(Path(project).expanduser().absolute()) if "/" in project or project in (".", "..") else project
 
 
 def lines(found: wire.Definitions, *, colour: bool) -> list[str]:

@@ -6,6 +6,7 @@ import argparse
 
 from engine.api import wire
 from engine.api.light import connect
+from engine.cli.pipeline_history import meant
 from engine.cli.text import emit, plain, say
 
 
@@ -23,7 +24,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     client = connect(args.home)
-    done = client.restore(args.version, wire.RestoreDefinition(args.project, args.reason, args.force))
+    wanted = wire.RestoreDefinition(meant(args.project), args.reason, args.force)
+    done = client.restore(args.version, wanted)
     if args.json:
         emit(done)
         return 0

@@ -86,9 +86,8 @@ def parse(data: bytes | str, name: str = FILE) -> Project:
 def refusal(path: Path, errors: list[Problem]) -> DocumentError:
     """All problems of a project file as one error."""
     count = "1 problem" if len(errors) == 1 else f"{len(errors)} problems"
-    hint = None
-    if not path.exists() and len(errors) == 1:
-        hint = "`opsdeck pipeline init` writes one to begin with"
+    nothing = [one for one in errors if not one.line and one.message == "there is no such file"]
+    hint = "`opsdeck pipeline init` writes one to begin with" if nothing else None
     return DocumentError(f"the project file has {count}", [shown(one) for one in errors], where=str(path),
                          hint=hint)
 

@@ -17,6 +17,7 @@ from engine.actions.pipeline import _keep_definition
 from engine.api import wire
 from engine.api.backend import Caller
 from engine.app import open_engine
+from engine.cli.pipeline_history import meant
 from engine.config_file import of_engine
 from engine.errors import ActionFailed, Conflict, DocumentError, NotFound, NotPermitted, UsageError
 from engine.pipeline import places
@@ -194,3 +195,10 @@ async def test_the_engine_puts_one_back_for_a_reason_and_the_journal_says_who(tm
         assert event.by == "ben" and "version 1" in event.text and "\x1b" not in event.text
         with pytest.raises(NotFound, match="no project nothing"):
             await app.backend.definitions("nothing")
+
+
+def test_a_folder_is_named_by_its_whole_path_and_a_name_stays_one(monkeypatch: pytest.MonkeyPatch,
+                                                                  folder: Path) -> None:
+    monkeypatch.chdir(folder)
+    assert meant(".") == str(folder) and meant("../project/") == str(folder / ".." / "project")
+    assert meant("project") == "project"

@@ -151,10 +151,11 @@ def test_what_is_no_project_at_all_is_refused_with_a_line(tmp_path: Path, text: 
     assert error.value.problems and all(reading.FILE in one for one in error.value.problems)
 
 
-def test_a_text_can_be_read_without_its_folder() -> None:
+def test_a_text_is_read_without_its_folder() -> None:
     assert reading.parse(GOOD.encode()).model == "delays"
-    with pytest.raises(DocumentError):
-        reading.parse(GOOD.replace("metric: log_loss", "metric: nope"))
+    with pytest.raises(DocumentError) as error:
+        reading.parse(GOOD.replace("metric: log_loss", "metric: nope"), "version 2")
+    assert error.value.problems[0].startswith("version 2:27:") and error.value.hint is None
 
 
 def test_the_schema_is_current() -> None:
