@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,10 +72,11 @@ def end(child: subprocess.Popen[bytes]) -> None:
         return  # it has ended by itself
 
 
-def watch(child: subprocess.Popen[bytes]) -> None:
-    """End the command when standard input ends: whoever started this is gone."""
+def watch(child: subprocess.Popen[bytes], alone: threading.Event) -> None:
+    """End the command when standard input ends: whoever started this is gone, and `alone` is set."""
     while os.read(0, 4096):
         pass
+    alone.set()
     end(child)
 
 
@@ -97,9 +99,19 @@ def account(here: Path, model: Path, variables: dict[str, str]) -> None:
 
 def main() -> int:
     root = Path(sys.argv[1] if len(sys.argv) > 1 else "/opt/ml").resolve()
-    here, model = root / "input/data/opsdeck", root / "model"
+    here = root / "input/data/opsdeck"
     job: dict[str, Any] = json.loads((here / "job.json").read_text("utf-8"))
-    scratch = Path(tempfile.mkdtemp(prefix="opsdeck-"))
+    scratch, alone = Path(tempfile.mkdtemp(prefix="scratch-", dir=root)), threading.Event()
+    try:
+        return train(job, root, scratch, alone)
+    finally:
+        # What nobody waits for any more is not left on this machine.
+        shutil.rmtree(root if alone.is_set() else scratch, ignore_errors=True)
+
+
+def train(job: dict[str, Any], root: Path, scratch: Path, alone: threading.Event) -> int:
+    """The exit status. What it wrote lies in model/, or its reason in output/failure."""
+    here, model = root / "input/data/opsdeck", root / "model"
     told = scratch / "failure.json"
     (scratch / "params.json").write_text(json.dumps(job["params"]), encoding="utf-8")
     model.mkdir(parents=True, exist_ok=True)
@@ -116,7 +128,7 @@ def main() -> int:
                              preexec_fn=lambda: limited(job["limits"]))
     signal.signal(signal.SIGTERM, lambda *_: end(child))
     if job["watched"]:
-        threading.Thread(target=watch, args=(child,), daemon=True).start()
+        threading.Thread(target=watch, args=(child, alone), daemon=True).start()
     follower = Follower(model / "metrics.jsonl")
     follower.start()
     last = ""
