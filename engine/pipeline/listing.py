@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from engine.errors import ActionFailed
+from engine.errors import ActionFailed, UsageError
 
 Signature = tuple[int, int, int, int, int]
 
@@ -31,7 +31,7 @@ def signature(path: Path | str) -> Signature | None:
 
 def listed(folder: Path, patterns: Iterable[str]) -> list[str]:
     """The relative paths of the files that match, in the order of their names. Raises ActionFailed when a
-    folder cannot be read."""
+    folder cannot be read, UsageError for a match behind a link to a folder that is not named itself."""
     wanted = sorted(set(patterns))
     plain = [one for one in wanted if not set("*?[") & set(one)]
     globs = [_compiled(one) for one in wanted if set("*?[") & set(one)]
@@ -44,8 +44,22 @@ def listed(folder: Path, patterns: Iterable[str]) -> list[str]:
         elif place.is_file():
             found.add(one.removeprefix("./"))
     if globs:
-        found.update(path for path in _files(folder) if any(glob.fullmatch(path) for glob in globs))
+        links: list[str] = []
+        found.update(path for path in _files(folder, links) if any(glob.fullmatch(path) for glob in globs))
+        for link in links:
+            _covered(folder, link, globs, wanted)
     return sorted(found)
+
+
+def _covered(folder: Path, link: str, globs: Sequence[re.Pattern[str]], wanted: Sequence[str]) -> None:
+    """What lies behind a link would be missed when it changes, and is not kept with the run."""
+    if link in wanted:
+        return
+    for below in _files(folder / link):
+        if any(glob.fullmatch(f"{link}/{below}") for glob in globs):
+            raise UsageError(f"{link} is a link to a folder, and {link}/{below} in it would not be noticed "
+                             "when it changes", where=str(folder / link),
+                             hint="put the folder itself in the link's place")
 
 
 def changed(folder: Path, patterns: Sequence[str], before: dict[str, tuple[Signature, str]]) -> str | None:
@@ -72,8 +86,9 @@ def changed(folder: Path, patterns: Sequence[str], before: dict[str, tuple[Signa
     return None
 
 
-def _files(folder: Path) -> Iterator[str]:
-    """Every file below, but for hidden ones and caches; a link to a folder is not followed."""
+def _files(folder: Path, links: list[str] | None = None) -> Iterator[str]:
+    """Every file below, but for hidden ones and caches; a link to a folder is not followed, and told in
+    `links`."""
     def broken(error: OSError) -> None:
         raise ActionFailed(f"the folder cannot be read: {error.strerror}", where=error.filename,
                            hint="look at its permissions") from error
@@ -82,6 +97,8 @@ def _files(folder: Path) -> Iterator[str]:
         folders[:] = [name for name in folders if _meant(name)]
         base = os.path.relpath(at, folder)
         prefix = "" if base == "." else f"{base}/"
+        if links is not None:
+            links += [prefix + name for name in folders if (Path(at) / name).is_symlink()]
         for name in names:
             if _meant(name) and os.path.isfile(os.path.join(at, name)):  # noqa: PTH113, PTH118  (many files)
                 yield prefix + name

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import OpsdeckError
+from engine.errors import OpsdeckError, UsageError
 from engine.pipeline import cache, fields, listing
 from engine.pipeline.memo import Memo
 from engine.pipeline.project.reading import read
@@ -213,3 +213,18 @@ def test_a_memo_that_cannot_be_read_is_an_empty_one(tmp_path: Path, text: str) -
     (tmp_path / "memo.json").write_text(text)
     (tmp_path / "a").write_text("a")
     assert len(Memo(tmp_path / "memo.json").digest(tmp_path / "a")) == 64
+
+
+@pytest.mark.parametrize("target", ["outside", "inside/.hidden"])
+def test_code_behind_a_link_to_a_folder_is_refused_rather_than_missed(tmp_path: Path, target: str) -> None:
+    folder, real = tmp_path / "inside", tmp_path / target
+    folder.mkdir(exist_ok=True)
+    real.mkdir(parents=True)
+    (real / "parts.py").write_text("x = 1\n")
+    (folder / "libs").symlink_to(real)
+    with pytest.raises(UsageError, match="libs is a link to a folder") as refused:
+        listing.listed(folder, ["**/*.py"])
+    assert "libs/parts.py" in str(refused.value) and refused.value.hint
+    assert listing.listed(folder, ["libs", "**/*.py"]) == ["libs/parts.py"]
+    (real / "parts.py").rename(real / "rows.csv")
+    assert listing.listed(folder, ["**/*.py"]) == []

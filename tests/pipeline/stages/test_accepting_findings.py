@@ -158,3 +158,16 @@ def test_refused_data_leaves_nothing_to_train_on(site: Site) -> None:
     noted = site.data("1")
     assert not noted["passed"] and "one class only" in noted["says"]
     assert not list((site.home.path / "pipelines" / "p" / "stages").glob("data/*"))
+
+
+def test_of_two_first_runs_the_second_does_not_pass_for_what_the_first_has_learned(site: Site) -> None:
+    site.rows(0)
+    site.data("1")
+    rows = table()
+    pq.write_table(rows.slice(0, len(rows) // 2), site.folder / "rows.parquet")
+    site.data("2")
+    site.accept("1")
+    kept = site.path.read_bytes()
+    with pytest.raises(Conflict, match="changed since the data was checked"):
+        site.accept("2")
+    assert site.path.read_bytes() == kept
