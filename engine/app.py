@@ -178,6 +178,7 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
             watch("reader of outcomes", outcomes.run)
 
     watch("rotation", lambda: _rotating(recorder))
+    watch("clock", lambda: _ticking(lambda: None if reloader.config.services else changed()))
     if not embedded:  # an engine of one run begins no other
         listener.use(config.pipelines.ingest)
         watch("triggers", triggers.run)
@@ -279,6 +280,13 @@ def _verified(home: Home) -> Verdict:
     """Recompute the journal through a connection of its own, beside the engine's writes."""
     with contextlib.closing(SqliteJournal.open_readonly(home.journal)) as journal:
         return journal.verify()
+
+
+async def _ticking(tell: Callable[[], None]) -> None:
+    """A beat for whoever watches an engine that has no service to hear of each second."""
+    while True:
+        await asyncio.sleep(1.0)
+        tell()
 
 
 async def _rotating(recorder: Recorder) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.config import Config
-from engine.errors import NotFound, NotPermitted, UsageError
+from engine.errors import DocumentError, NotFound, NotPermitted, UsageError
 from engine.home import Home
 from engine.pipeline import places
 from engine.pipeline.stages.table import STAGES, Stage
@@ -89,7 +89,13 @@ def _look(stage: Stage, stages: Mapping[str, Stage], process: Sequence[str], con
 
     home, config = _home(context), _config(context)
     folder = folder_of(context, params)
-    project = read(folder)
+    try:
+        project = read(folder)
+    except DocumentError as error:
+        more = f" (and {len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
+        raise UsageError(f"{error.problems[0]}{more}" if error.problems else str(error.message),
+                         where=None if error.problems else error.where,
+                         hint=f"opsdeck check {folder} says all that is wrong with it") from error
     if params.project in config.pipelines.projects and project.project != params.project:
         raise UsageError(f"the config calls this project {params.project}, and its own file "
                          f"{project.project}", where=str(folder), hint="give it one name in both")

@@ -21,9 +21,9 @@ x-correlation-id. `--expect` says in YAML what a model must do there, and may be
 Every model is tried on every case from then on. One that was ever passed must never fail again.
 
 examples:
-  opsdeck cases add projects/flights --correlation 4f1c9a2e --expect "{kind: between, low: 0.7}" \\
+  opsdeck cases add ~/models/flights --correlation 4f1c9a2e --expect "{kind: between, low: 0.7}" \\
       --title "Storm in the evening" --why "scored 0.2, and every flight was late"
-  opsdeck cases list projects/flights
+  opsdeck cases list ~/models/flights
 """
 
 

@@ -110,6 +110,8 @@ def gate_lines(view: wire.RunView, step: wire.StepView) -> list[str]:
                  ("after", step.preview.after)]
     if step.kind != "manual":
         rows += [("effect", step.effect), ("undo", undo)]
+    if any(one.state == "done" and (one.command or "").startswith("pipeline.page") for one in view.steps):
+        rows.append(("evidence", f"`opsdeck pipeline evidence {view.id}`"))
     rows += [("waits for", wants(gate, view.at)), ("digest", gate.digest),
              ("answer", f"`{answer_command(gate, view.id, step.id)}`")]
     return [f"  {name:<10} {plain(text)}" for name, text in rows]

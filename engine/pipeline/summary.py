@@ -42,12 +42,16 @@ def markdown(run: wire.RunView) -> str:
 
 
 def gates_junit(run: wire.RunView) -> bytes:
-    """A test case for every step that began and for every gate that a step has decided."""
+    """A test case for every step that began, for one that waits for a person's answer (that it waits for the
+    approval at its end is no failure of a run in CI), and for every gate that a step has decided."""
     cases: list[tuple[str, str, str | None]] = []
     for step in run.steps:
         if step.state in ("done", "failed", "unknown"):
             cases.append(("steps", step.title, None if step.state == "done" else
                           step.error or f"it is {step.state}"))
+        elif step.gate is not None and step.gate.kind != "approval":
+            why = step.gate.prompt or step.gate.kind
+            cases.append(("steps", step.title, f"it waits for a person: {why}"))
     cases += [(f"gates.{step}", name, None if passed else why) for step, name, passed, why in _gates(run)]
     return junit(run.procedure, cases)
 

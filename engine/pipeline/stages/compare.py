@@ -74,7 +74,7 @@ def _first(work: Work, held: HeldOut) -> Done:
                          np.random.default_rng([project.seed, STREAM]))
     passed = all(one.passed for one in gates)
     stopped = next((one for one in gates if not one.passed), None)
-    says = alone.NOTHING if stopped is None else f"{alone.NOTHING} {stopped.name}: {stopped.says}"
+    says = alone.NOTHING if stopped is None else f"The gate {stopped.name} is not passed: {stopped.says}"
     summary = [alone.NOTHING, *(one.says for one in gates if one.says != alone.NOTHING)]
     return _done(work, passed, says, summary, None, gates, speeds, memory, None)
 

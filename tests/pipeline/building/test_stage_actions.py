@@ -315,3 +315,11 @@ def test_engines_and_stages_killed_at_any_moment_lose_nothing_and_leave_nothing_
     view = asyncio.run(pipe.run())
     assert lives > 0 and view.state == "done" and cached(view) == [True] * 5
     assert everything(pipe.places.steps.work) == []
+
+
+async def test_what_is_wrong_in_the_project_file_is_told_with_its_line(pipe: Pipe) -> None:
+    pipe.change("label: late", "lable: late")
+    run = await pipe.run()
+    said = str(run.steps[0].error)
+    assert run.state == "failed" and "opsdeck.pipeline.yaml:" in said and "lable" in said
+    assert "opsdeck check" in said and "more)" in said

@@ -78,7 +78,9 @@ def whole(folder: Path, text: str = "north") -> Project:
     write(folder, "compare", {"champion": {"version": "3"}, "gates": [
         {"name": text, "passed": True, "status": "passed", "says": "no worse"}]}, files={
         "comparison.json": {"verdict": {"comparisons": [
-            {"metric": "rmse", "segment": None, "champion": 4.4, "gain": 0.2, "low": 0.1, "high": 0.3}]}}})
+            {"metric": "rmse", "segment": None, "champion": 4.4, "gain": 0.2, "low": 0.1, "high": 0.3},
+            {"metric": "rmse", "segment": text, "champion": 4.7, "gain": 0.5, "low": 0.1, "high": 0.9},
+            {"metric": "mae", "segment": text, "champion": 99.0, "gain": 0.1, "low": 0.0, "high": 0.2}]}}})
     write(folder, "register", {"version": "4", "manifest_sha256": "3" * 64, "payload": "4" * 64}, files={
         "manifest.json": MANIFEST,
         "champion.json": {**MANIFEST, "config": {"train": {"params": {"rate": 0.2}}}}})
@@ -173,3 +175,10 @@ def test_the_stage_writes_both_and_tells_where(tmp_path: Path) -> None:
     assert done.passed and done.evidence == ("evidence.md", "evidence.html") and done.result["against"] == []
     assert Path(done.result["page"]).read_text().startswith("# Evidence for north, run 7")
     assert "<svg" in Path(done.result["html"]).read_text()
+
+
+def test_the_champion_of_a_segment_is_shown_by_the_metric_that_ranks_it(tmp_path: Path) -> None:
+    project = whole(tmp_path)
+    shown = rendering.markdown(page(gather(Places(tmp_path), "7", project)))
+    row = next(line for line in shown.splitlines() if line.startswith("| north | 40 |"))
+    assert row.endswith("| 4.7 |")

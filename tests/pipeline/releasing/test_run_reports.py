@@ -106,3 +106,15 @@ def test_the_evidence_of_a_run_is_printed_and_written_as_html(
     assert "late version 4 may be released" in capsys.readouterr().out
     with pytest.raises(Exception, match="no evidence of a run 8"):
         evidence("8")
+
+
+def test_a_step_that_waits_for_a_person_is_not_green_for_ci() -> None:
+    gate = wire.Gate("answer", "d", "Is it right?", since=1.0)
+    step = wire.StepView(id="review", title="Look at it", state="waiting", attempt=0, exit_code=None,
+                         stdout="", by=None, result=None, started=None, ended=None, gate=gate)
+    run = wire.RunView(id="1", procedure="p", state="waiting", steps=[step], title="P", by="ann", started=1.0,
+                       ended=None, at=2.0, params={}, service=None, revision=1, unisolated=True, review=None,
+                       next="answer review", document_sha256="0")
+    (case,) = ElementTree.fromstring(summary.gates_junit(run))
+    failure = case.find("failure")
+    assert failure is not None and failure.get("message") == "it waits for a person: Is it right?"

@@ -78,7 +78,8 @@ def segments(found: RunFound) -> Section:
     title = "Worst segments"
     if stage is None:
         return Section(title, [missing("evaluate", "the figures by segment")])
-    compared = {str(one.get("segment")): one for one in _comparisons(found) if one.get("segment") is not None}
+    compared = {(str(one.get("segment")), one.get("metric")): one for one in _comparisons(found)
+                if one.get("segment") is not None}
     listed = []
     for part in _maps(stage.mapping("evaluation.json").get("segments")):
         first = next(iter(_maps(part.get("metrics"))), {})
@@ -90,7 +91,7 @@ def segments(found: RunFound) -> Section:
     listed.sort(key=lambda pair: (bool(pair[0].get("small")), sign * float(pair[1]["value"])))
     rows, drawn = [], []
     for part, first in listed[:WORST]:
-        other = compared.get(str(part.get("name")), {})
+        other = compared.get((str(part.get("name")), first.get("metric")), {})
         few = " (few rows)" if part.get("small") else ""
         rows.append([f"{part.get('name')}{few}", number(part.get("rows")), number(first.get("value")),
                      interval(first.get("low"), first.get("high")), number(other.get("champion"))])
