@@ -30,6 +30,7 @@ from engine.procedures.actions import Action, Command, Context, Params
 if TYPE_CHECKING:  # commands that only list the actions do not pay for the model of a project
     from engine.pipeline.project.model import Project
 
+TOLD = 2  # problems of a project file in one sentence
 PROCESS = (sys.executable, "-I", "-m", "engine.pipeline.stages.main")
 # What uv and downloads are reached by; see `engine.pipeline.child.environments`.
 _PACKAGES = re.compile(r"UV_.*|SSL_CERT_(FILE|DIR)|(HTTPS?|NO|ALL)_PROXY|NETRC|XDG_(CACHE|DATA|CONFIG)_HOME",
@@ -92,8 +93,8 @@ def _look(stage: Stage, stages: Mapping[str, Stage], process: Sequence[str], con
     try:
         project = read(folder)
     except DocumentError as error:
-        more = f" (and {len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
-        raise UsageError(f"{error.problems[0]}{more}" if error.problems else str(error.message),
+        more = f" (and {len(error.problems) - TOLD} more)" if len(error.problems) > TOLD else ""
+        raise UsageError("; ".join(error.problems[:TOLD]) + more or str(error.message),
                          where=None if error.problems else error.where,
                          hint=f"opsdeck check {folder} says all that is wrong with it") from error
     if params.project in config.pipelines.projects and project.project != params.project:
