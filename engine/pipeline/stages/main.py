@@ -172,6 +172,7 @@ class _Making:
         self._filed = True
         places.write_json(self._folder / publishing.RECORD, {**record, "passed": False})
         kept = publishing.file_failure(self._folder, self._area)
+        print(f"what it left, its log too, is kept in {kept}", flush=True)
         publishing.note(self._area, self._run, self._stage.name, str(self._planned["key"]), kept,
                         {"says": why, "result": record.get("result", {})}, cached=False, passed=False,
                         shared=self._readable)
