@@ -63,6 +63,9 @@ def note(step: wire.StepView, now: float, *, stale: bool = False) -> str:
         return step.reason
     if step.state == "planned":
         return "manual" if step.kind == "manual" else ""
+    said = step.result.get("says") if isinstance(step.result, dict) else None
+    if isinstance(said, str) and said:
+        return said
     last = step.stdout.rstrip().rsplit("\n", 1)[-1]
     return last or (f"exit code {step.exit_code}" if step.exit_code else "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from console import fake_runs, run_text
 from console.screens.page import PageScreen
 from console.screens.run import RunScreen
 from tests.console.scenes import Scene, opened, press, steady, typed, until
@@ -66,3 +67,8 @@ async def test_a_run_without_a_page_says_so() -> None:
     async with opened(Scene("page-none", typed(":page 184\r")), (80, 24)) as (app, pilot):
         await steady(pilot, app)
         assert "Run 184 has no page of evidence" in "\n".join(app.painter.text())
+
+
+def test_a_step_that_says_what_it_came_to_is_quoted_rather_than_its_last_line() -> None:
+    step = fake_runs.done("data", "The data", 9.0, 1.0, stdout="checking\n", result={"says": "all as expected"})
+    assert run_text.note(step, 9.0) == "all as expected"
