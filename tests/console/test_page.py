@@ -70,5 +70,6 @@ async def test_a_run_without_a_page_says_so() -> None:
 
 
 def test_a_step_that_says_what_it_came_to_is_quoted_rather_than_its_last_line() -> None:
-    step = fake_runs.done("data", "The data", 9.0, 1.0, stdout="checking\n", result={"says": "all as expected"})
+    step = fake_runs.done("data", "The data", 9.0, 1.0, stdout="checking\n",
+                          result={"says": "all as expected"})
     assert run_text.note(step, 9.0) == "all as expected"
