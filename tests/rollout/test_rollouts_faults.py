@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.api import wire
+from engine.procedures.executor import Live
 from engine.rollout.replay import replay
 from tests.procedures.kit import ANN, BOB
 from tests.rollout.parts import CHALLENGER, CHAMPION, increment, second
@@ -34,6 +35,17 @@ ONE = SHORT.replace("[10, 50, 100]", "[1, 100]")  # the first step, 1 %, is the 
 async def halts(r: Rig, live: object) -> list[tuple[str | None, str]]:
     return [(event.data["kind"], event.data["text"])
             for event in await r.events(live, "rollout.halted")]  # type: ignore[arg-type]
+
+
+async def waits_for(r: Rig, live: Live, text: str) -> None:
+    """Beats until the first weight says that it waits for this: it is not raised blind."""
+    told = r.executor.performer.attempt(live.progress.id, "weight-10", 1).stdout
+    for _ in range(200):
+        await r.beat(live, QUIET)
+        await asyncio.sleep(0.005)  # for the step to begin, and to ask
+        if told.exists() and text in told.read_text():
+            return
+    raise AssertionError("it does not say what it waits for")
 
 
 # the router
@@ -281,9 +293,7 @@ async def test_a_service_that_was_never_heard_says_so(tmp_path: Path) -> None:
     async with rig(tmp_path) as r:
         r.outside.sight.age = None
         live = await r.roll()
-        for _ in range(10):
-            await r.beat(live)
-        assert (await halts(r, live))[-1] == ("stale", "nothing was measured yet; it goes on when data comes")
+        await waits_for(r, live, "nothing was measured yet")
         assert live.progress.steps["weight-10"].state == "intent" and r.outside.router.shares == []
 
 
@@ -331,14 +341,7 @@ async def test_a_service_not_measured_yet_is_watched_once_it_is(tmp_path: Path) 
     async with rig(tmp_path) as r:
         r.outside.sight.unseen.add(CHAMPION)
         live = await r.roll()
-        told = r.executor.performer.attempt(live.progress.id, "weight-10", 1).stdout
-        for _ in range(200):
-            await r.beat(live, QUIET)
-            await asyncio.sleep(0.005)  # for the step to begin, and to ask
-            if told.exists() and "is not measured yet" in told.read_text():
-                break
-        else:
-            raise AssertionError("it does not say what it waits for")
+        await waits_for(r, live, "the old version is not measured yet")
         assert live.progress.steps["weight-10"].state == "intent" and r.outside.router.shares == []
         r.outside.sight.unseen.clear()
         await r.feed(live, GOOD)
