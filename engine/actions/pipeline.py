@@ -56,7 +56,7 @@ class Staged(Params):
 def folder_of(context: Context, params: Staged) -> Path:
     """The folder that the project is built from. Raises NotFound, or NotPermitted for one that a system
     engine was not told of."""
-    home, config = _home(context), _config(context)
+    home, config = home_of(context), _config(context)
     known: Mapping[str, Path] = config.pipelines.projects
     single = home.mode == "single-user"
     if params.folder:
@@ -88,7 +88,7 @@ def _look(stage: Stage, stages: Mapping[str, Stage], process: Sequence[str], con
     from engine.pipeline import handing, plan
     from engine.pipeline.project.reading import read
 
-    home, config = _home(context), _config(context)
+    home, config = home_of(context), _config(context)
     folder = folder_of(context, params)
     try:
         project = read(folder)
@@ -175,7 +175,7 @@ async def _foresee(stage: Stage, stages: Mapping[str, Stage], context: Context, 
 
         folder = folder_of(context, params)
         project = read(folder)
-        at = places.of(_home(context).path, project.project)
+        at = places.of(home_of(context).path, project.project)
         planned = plan.plan(project, folder, at, None, stages)
         one = next(found for found in planned if found.stage == stage.name)
         if params.fresh:
@@ -185,7 +185,8 @@ async def _foresee(stage: Stage, stages: Mapping[str, Stage], context: Context, 
     return await asyncio.to_thread(look)
 
 
-def _home(context: Context) -> Home:
+def home_of(context: Context) -> Home:
+    """The engine's home. Raises NotFound in an engine that has no place for pipelines."""
     home = context.extra.get("home")
     if not isinstance(home, Home):
         raise NotFound("this action is for pipelines, and this engine has no place for them")

@@ -11,9 +11,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from engine.actions.pipeline import Staged, folder_of
+from engine.actions.pipeline import Staged, folder_of, home_of
 from engine.errors import ActionFailed, Conflict, DocumentError, NotFound, UsageError
-from engine.home import Home
 from engine.pipeline import places
 from engine.pipeline.expectations.accepting import accept
 from engine.pipeline.expectations.model import Expectations, Finding
@@ -82,9 +81,7 @@ class _Found:
 
 def _look(context: Context, params: Acceptance) -> tuple[Path, bytes | None, _Found]:
     """The project's expectations file, its text (None: there is none), and what the run has found."""
-    home = context.extra.get("home")
-    if not isinstance(home, Home):
-        raise NotFound("this action is for pipelines, and this engine has no place for them")
+    home = home_of(context)
     project = read(folder_of(context, Staged(project=params.project, folder=params.folder)))
     # Another state of the files is for one run: what is accepted goes where the project is kept.
     folder = folder_of(context, Staged(project=params.project))
