@@ -11,7 +11,7 @@ from engine.config import Config
 from engine.errors import NotFound, NotPermitted, OpsdeckError, UsageError
 from engine.home import Home
 from engine.journal.events import ENGINE, Actor, NewEvent
-from engine.pipeline import places
+from engine.pipeline.building import places
 from engine.pipeline.project import history, layout, reading
 from engine.procedures.output import harmless
 from engine.procedures.recorder import Recorder

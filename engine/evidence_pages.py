@@ -7,7 +7,7 @@ from pathlib import Path
 from engine.api import wire
 from engine.errors import NotFound, OpsdeckError
 from engine.home import Home
-from engine.pipeline import places
+from engine.pipeline.building import places
 from engine.procedures import carried
 from engine.procedures.output import harmless
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from engine.config import Config
 from engine.errors import DocumentError, NotFound, NotPermitted, UsageError
 from engine.home import Home
-from engine.pipeline import places
+from engine.pipeline.building import places
 from engine.pipeline.stages.table import STAGES, Stage
 from engine.procedures.actions import Action, Command, Context, Params
 
@@ -85,7 +85,7 @@ async def _command(stage: Stage, stages: Mapping[str, Stage], process: Sequence[
 
 def _look(stage: Stage, stages: Mapping[str, Stage], process: Sequence[str], context: Context,
           params: Staged) -> Command | dict[str, Any]:
-    from engine.pipeline import handing, plan
+    from engine.pipeline.building import handing, plan
     from engine.pipeline.project.reading import read
 
     home, config = home_of(context), _config(context)
@@ -170,7 +170,7 @@ def _given(stage: Stage, project: Project, config: Config, home: Home
 
 async def _foresee(stage: Stage, stages: Mapping[str, Stage], context: Context, params: Staged) -> str:
     def look() -> str:
-        from engine.pipeline import plan
+        from engine.pipeline.building import plan
         from engine.pipeline.project.reading import read
 
         folder = folder_of(context, params)

@@ -13,7 +13,7 @@ from typing import Any
 
 from engine.actions.pipeline import Staged, folder_of, home_of
 from engine.errors import ActionFailed, Conflict, DocumentError, NotFound, UsageError
-from engine.pipeline import places
+from engine.pipeline.building import places
 from engine.pipeline.expectations.accepting import accept
 from engine.pipeline.expectations.model import Expectations, Finding
 from engine.pipeline.expectations.writing import dumps, loads

@@ -17,9 +17,9 @@ from pydantic import Field
 
 from engine.actions.pipeline import Staged, folder_of, settings
 from engine.errors import ActionFailed, NotFound, OpsdeckError
-from engine.pipeline import releasing
 from engine.pipeline.project.model import Slot
-from engine.pipeline.releasing import Ready
+from engine.pipeline.releasing import files as releasing
+from engine.pipeline.releasing.files import Ready
 from engine.procedures.actions import Action, Context, Params, Preview
 from engine.procedures.children import Children, Ended
 from engine.rollout.controller import Rollouts
@@ -157,9 +157,9 @@ async def _registry(ctx: Context, of: Ready, verb: str, why: str) -> dict[str, A
     """Move aliases, by a process that may load MLflow. Raises ActionFailed."""
     tracking = settings(of.project, ctx.extra["config"], ctx.extra["home"])["tracking"]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "engine.pipeline.aliases", verb, "--model", of.project.model, "--version",
-        of.version, "--why", why, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE, cwd=ctx.extra["home"].path,
+        sys.executable, "-m", "engine.pipeline.releasing.aliases", verb, "--model", of.project.model,
+        "--version", of.version, "--why", why, stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=ctx.extra["home"].path,
         env={**{name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name)},
              "OPSDECK_TRACKING": tracking})
     try:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from engine.pipeline.cases import Case
     from engine.pipeline.project.model import Project
+    from engine.pipeline.robustness.cases import Case
 
 NAME = "cases"
 HELP = "the hard cases that every model of a project must bear; make one of a production request"
@@ -64,7 +64,7 @@ def _add(args: argparse.Namespace, project: Project, folder: Path) -> int:
     import datetime as dt
 
     from engine.cli.text import plain
-    from engine.pipeline import case_adding
+    from engine.pipeline.robustness import case_adding
 
     expect = [case_adding.expectation(text) for text in args.expect]
     found = case_adding.find(args.log or _logs(args, project), args.correlation)
@@ -83,7 +83,7 @@ def _add(args: argparse.Namespace, project: Project, folder: Path) -> int:
 
 def _list(args: argparse.Namespace, project: Project, folder: Path) -> int:
     from engine.cli.text import coloured, columns, plain, say
-    from engine.pipeline import case_files
+    from engine.pipeline.robustness import case_files
 
     library = case_files.read(folder / project.robustness.cases)
     if args.json:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from engine.pipeline.side_by_side import Line, Sides
+    from engine.pipeline.releasing.side_by_side import Line, Sides
 
 NAME = "models"
 HELP = "two runs or versions of a model side by side: parameters, metrics, and what they were made from"
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     import dataclasses
 
     from engine.cli.text import say
-    from engine.pipeline import side_by_side
+    from engine.pipeline.releasing import side_by_side
 
     model, own = _project(args)
     a, b = _entries(args.tracking or own or _tracking(args), model, args.a, args.b)
@@ -80,8 +80,9 @@ def _entries(tracking: str, model: str | None, *references: str) -> list[dict[st
 
     from engine.errors import ActionFailed, NotFound
 
-    asked = subprocess.run([sys.executable, "-P", "-m", "engine.pipeline.tracked", tracking, model or "",
-                            *references], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    asked = subprocess.run([sys.executable, "-P", "-m", "engine.pipeline.releasing.tracked", tracking,
+                             model or "", *references], capture_output=True, text=True,
+                           stdin=subprocess.DEVNULL)
     lines = asked.stdout.strip().splitlines()
     try:
         answer = json.loads(lines[-1] if lines else "")

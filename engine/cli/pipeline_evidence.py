@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
-    from engine.pipeline.places import Places
+    from engine.pipeline.building.places import Places
     from engine.pipeline.project.model import Project
 
 NAME = "evidence"
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _of(home: Path, run: str) -> Places:
     """The project whose run it is."""
-    from engine.pipeline import places
+    from engine.pipeline.building import places
 
     for folder in sorted((home / "pipelines").glob("*")):
         at = places.of(home, folder.name) if folder.is_dir() else None

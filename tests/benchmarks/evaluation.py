@@ -10,16 +10,16 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
-from engine.pipeline.adversary import Adversarial, search
-from engine.pipeline.changes import numbers
-from engine.pipeline.comparison import compare
-from engine.pipeline.evaluation import evaluate, segments_of
-from engine.pipeline.evidence import paired
-from engine.pipeline.gates import Improvement, NonInferiority, Segments
-from engine.pipeline.labelled import Labelled, labelled
-from engine.pipeline.metrics import measure
+from engine.pipeline.robustness.adversary import Adversarial, search
+from engine.pipeline.robustness.changes import numbers
+from engine.pipeline.statistics.comparison import compare
+from engine.pipeline.statistics.evaluation import evaluate, segments_of
+from engine.pipeline.statistics.evidence import paired
+from engine.pipeline.statistics.gates import Improvement, NonInferiority, Segments
+from engine.pipeline.statistics.labelled import Labelled, labelled
+from engine.pipeline.statistics.metrics import measure
 from tests.benchmarks.figure import Figure
-from tests.pipeline.simulated import scored, two_models
+from tests.pipeline.statistics.simulated import scored, two_models
 
 ROWS, RUNS = 100_000, 1000
 

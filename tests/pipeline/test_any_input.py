@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import DocumentError, UsageError
-from engine.pipeline import case_files
-from engine.pipeline.comparison import compare
-from engine.pipeline.evaluation import evaluate
-from engine.pipeline.evidence import paired
-from engine.pipeline.gates import NonInferiority, Segments
-from engine.pipeline.labelled import labelled
+from engine.pipeline.robustness import case_files
+from engine.pipeline.statistics.comparison import compare
+from engine.pipeline.statistics.evaluation import evaluate
+from engine.pipeline.statistics.evidence import paired
+from engine.pipeline.statistics.gates import NonInferiority, Segments
+from engine.pipeline.statistics.labelled import labelled
 
 pytestmark = pytest.mark.filterwarnings("error")
 TASKS = ["binary", "multiclass", "regression", "ranking"]

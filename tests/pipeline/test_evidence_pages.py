@@ -10,7 +10,7 @@ from engine import evidence_pages
 from engine import home as homes
 from engine.errors import NotFound
 from engine.home import Home
-from engine.pipeline import places
+from engine.pipeline.building import places
 
 
 @pytest.fixture

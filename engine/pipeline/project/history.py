@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.errors import ActionFailed, Conflict, NotFound
-from engine.pipeline import places
+from engine.pipeline.building import places
 from engine.pipeline.project import reading
 from engine.pipeline.project.layout import file_of
 

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from engine.fields import Model, Positive, Text
-from engine.pipeline.behaviour import Behaviour
-from engine.pipeline.gates import Gate
-from engine.pipeline.perturbations import Perturbation
+from engine.pipeline.robustness.behaviour import Behaviour
+from engine.pipeline.robustness.perturbations import Perturbation
+from engine.pipeline.statistics.gates import Gate
 
 NAME = r"^[a-z0-9][a-z0-9-]*$"
 Name = Annotated[str, Field(pattern=NAME)]

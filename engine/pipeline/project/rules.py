@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from engine.errors import UsageError
 from engine.located import Located, Problem, did_you_mean
 from engine.located.places import Where
-from engine.pipeline import metrics
-from engine.pipeline.adversary import Adversarial
-from engine.pipeline.gates import Improvement, NonInferiority, Segments
 from engine.pipeline.project.model import Project
+from engine.pipeline.robustness.adversary import Adversarial
+from engine.pipeline.statistics import metrics
+from engine.pipeline.statistics.gates import Improvement, NonInferiority, Segments
 
 # Variables that a stage's process is given by the pipeline; see the contract of an entry.
 GIVEN = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONHASHSEED")

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from engine.errors import ActionFailed
-from engine.pipeline import recording
 from engine.pipeline.project import reading
 from engine.pipeline.project.model import Project
+from engine.pipeline.releasing import recording
 from engine.pipeline.reproduction import rebuilding
 from engine.pipeline.reproduction.finding import Found
 from engine.pipeline.reproduction.rebuilding import NotAgain, Say

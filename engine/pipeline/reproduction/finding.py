@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import NotFound, NotPermitted, UsageError
-from engine.pipeline import places
+from engine.pipeline.building import places
 from engine.reproduce import manifest as manifests
 from engine.reproduce.manifest import Manifest
 

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import UsageError
-from engine.pipeline.changes import Table
 from engine.pipeline.child import environments, process
-from engine.pipeline.labelled import Task
+from engine.pipeline.robustness.changes import Table
 from engine.pipeline.scoring.commanded import ModelCommand
 from engine.pipeline.scoring.process import ModelProcess
 from engine.pipeline.scoring.scores import ModelFailed, checked
 from engine.pipeline.stages.contract import Work
+from engine.pipeline.statistics.labelled import Task
 from engine.reproduce import seeds
 from engine.words import nearest
 
 if TYPE_CHECKING:
-    from engine.pipeline.labelled import Floats
+    from engine.pipeline.statistics.labelled import Floats
 
 ONNX = "engine.pipeline.scoring.onnx_model:load"
 ENGINE = Path(__file__).parents[3]

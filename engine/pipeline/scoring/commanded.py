@@ -18,7 +18,7 @@ from engine.pipeline.project.model import Entry, Limits
 from engine.pipeline.scoring.scores import ModelFailed
 
 if TYPE_CHECKING:
-    from engine.pipeline.labelled import Floats
+    from engine.pipeline.statistics.labelled import Floats
 
 ROWS, MODEL, PREDICTIONS = "rows.parquet", "model", "predictions.parquet"
 

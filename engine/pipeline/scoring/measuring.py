@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.pipeline.changes import Table
-from engine.pipeline.resources import least_for
+from engine.pipeline.robustness.changes import Table
 from engine.pipeline.scoring.asking import Scorer
+from engine.pipeline.statistics.resources import least_for
 
 if TYPE_CHECKING:
-    from engine.pipeline.labelled import Floats
+    from engine.pipeline.statistics.labelled import Floats
 
 QUANTILES = {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
 TURN = 50  # calls before it is the other's turn

@@ -17,7 +17,7 @@ from engine.pipeline.scoring.child import LENGTHS
 from engine.pipeline.scoring.scores import ModelFailed
 
 if TYPE_CHECKING:
-    from engine.pipeline.labelled import Floats
+    from engine.pipeline.statistics.labelled import Floats
 
 CHILD = Path(__file__).with_name("child.py")
 MB = 10**6

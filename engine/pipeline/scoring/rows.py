@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import OpsdeckError, UsageError
-from engine.pipeline.changes import Table, is_text
-from engine.pipeline.evaluation import segments_of
-from engine.pipeline.labelled import Labelled, labelled
 from engine.pipeline.project.model import Project
+from engine.pipeline.releasing.served import features
+from engine.pipeline.robustness.changes import Table, is_text
 from engine.pipeline.scoring.asking import Shown
-from engine.pipeline.served import features
+from engine.pipeline.statistics.evaluation import segments_of
+from engine.pipeline.statistics.labelled import Labelled, labelled
 
 if TYPE_CHECKING:
-    from engine.pipeline.labelled import Bools, Floats
+    from engine.pipeline.statistics.labelled import Bools, Floats
 
 TEST, TRAIN = "test.parquet", "train.parquet"
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import ActionFailed
-from engine.pipeline.labelled import SUM_SLACK, Task
+from engine.pipeline.statistics.labelled import SUM_SLACK, Task
 
 if TYPE_CHECKING:
-    from engine.pipeline.labelled import Bools, Floats
+    from engine.pipeline.statistics.labelled import Bools, Floats
 
 
 class ModelFailed(ActionFailed):

@@ -13,15 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import ActionFailed
-from engine.pipeline import alone, champion
-from engine.pipeline.champion import Champion
-from engine.pipeline.comparison import Verdict, compare
-from engine.pipeline.deciding import GateResult
-from engine.pipeline.evidence import Comparison, paired
 from engine.pipeline.project.model import Project
-from engine.pipeline.recording import trained
-from engine.pipeline.registry import Registry
-from engine.pipeline.resources import Measured, measured
+from engine.pipeline.releasing import champion
+from engine.pipeline.releasing.champion import Champion
+from engine.pipeline.releasing.recording import trained
+from engine.pipeline.releasing.registry import Registry
 from engine.pipeline.scoring import measuring, rows, writing
 from engine.pipeline.scoring.asking import LOG, opened
 from engine.pipeline.scoring.measuring import Speed
@@ -29,10 +25,15 @@ from engine.pipeline.scoring.rows import HeldOut
 from engine.pipeline.scoring.scores import ModelFailed
 from engine.pipeline.stages.contract import Done, Work
 from engine.pipeline.stages.evaluate import asked, longest, quantile_of
+from engine.pipeline.statistics import alone
+from engine.pipeline.statistics.comparison import Verdict, compare
+from engine.pipeline.statistics.deciding import GateResult
+from engine.pipeline.statistics.evidence import Comparison, paired
+from engine.pipeline.statistics.resources import Measured, measured
 from engine.reproduce import payload
 
 if TYPE_CHECKING:
-    from engine.pipeline.labelled import Floats
+    from engine.pipeline.statistics.labelled import Floats
 
 STAGE = "compare"
 STREAM = 3

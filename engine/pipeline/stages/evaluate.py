@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import UsageError
-from engine.pipeline import metrics as metrics_
-from engine.pipeline.evaluation import Estimate, Evaluation, evaluate
-from engine.pipeline.gates import Latency, Memory
 from engine.pipeline.project.model import Project
-from engine.pipeline.recording import trained
+from engine.pipeline.releasing.recording import trained
 from engine.pipeline.scoring import measuring, rows, writing
 from engine.pipeline.scoring.asking import LOG, opened
 from engine.pipeline.scoring.measuring import Speed
 from engine.pipeline.scoring.rows import HeldOut
 from engine.pipeline.stages.contract import Done, Work
+from engine.pipeline.statistics import metrics as metrics_
+from engine.pipeline.statistics.evaluation import Estimate, Evaluation, evaluate
+from engine.pipeline.statistics.gates import Latency, Memory
 
 if TYPE_CHECKING:
-    from engine.pipeline.labelled import Floats
+    from engine.pipeline.statistics.labelled import Floats
 
 STAGE = "evaluate"
 STREAM = 1  # of the project's seed; every stage draws from its own

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import ActionFailed, Conflict, DocumentError, OpsdeckError, UsageError
-from engine.pipeline import listing, places, publishing
-from engine.pipeline.places import Area, Places
+from engine.pipeline.building import listing, places, publishing
+from engine.pipeline.building.places import Area, Places
 from engine.pipeline.stages.contract import Done, Work
 from engine.pipeline.stages.table import STAGES, Stage
 
@@ -85,7 +85,7 @@ def _stage(asked: argparse.Namespace, stage: Stage, find: Find,
         if planned is None:
             raise ActionFailed("what was planned for this stage is not there", where=str(asked.planned))
     else:
-        from engine.pipeline import handing
+        from engine.pipeline.building import handing
 
         found = handing.alone(stage, Path(asked.folder), Path(asked.home), asked.run, asked.attempt, stages)
         if "hit" in found:

@@ -13,9 +13,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from engine.pipeline import recording, served
-from engine.pipeline.recording import Recorded
-from engine.pipeline.registry import CANDIDATE, CHAMPION, IDENTITY, OUTCOME, Registry, alone, answering
+from engine.pipeline.releasing import recording, served
+from engine.pipeline.releasing.recording import Recorded
+from engine.pipeline.releasing.registry import (
+    CANDIDATE,
+    CHAMPION,
+    IDENTITY,
+    OUTCOME,
+    Registry,
+    alone,
+    answering,
+)
 from engine.pipeline.stages import robustness
 from engine.pipeline.stages.contract import Done, Work
 

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from engine.pipeline import case_files, case_recording, cases
-from engine.pipeline.behaviour import Finding, check_all
-from engine.pipeline.case_files import Library
-from engine.pipeline.cases import CasesVerdict
-from engine.pipeline.changes import Table
-from engine.pipeline.perturbations import Outcome, perturb
-from engine.pipeline.recording import trained
+from engine.pipeline.releasing.recording import trained
+from engine.pipeline.robustness import case_files, case_recording, cases
+from engine.pipeline.robustness.behaviour import Finding, check_all
+from engine.pipeline.robustness.case_files import Library
+from engine.pipeline.robustness.cases import CasesVerdict
+from engine.pipeline.robustness.changes import Table
+from engine.pipeline.robustness.perturbations import Outcome, perturb
 from engine.pipeline.scoring import rows, writing
 from engine.pipeline.scoring.asking import LOG, opened
 from engine.pipeline.scoring.rows import HeldOut
@@ -25,7 +25,7 @@ from engine.pipeline.stages.contract import Done, Work
 if TYPE_CHECKING:
     import numpy as np
 
-    from engine.pipeline.labelled import Labelled
+    from engine.pipeline.statistics.labelled import Labelled
 
 STAGE = "robustness"
 STREAM = 2

@@ -2,7 +2,7 @@
 
 The key of a cached stage is the digest of its `fields`: its own version here, the parts of the project file
 under `settings`, the files under `reads`, the lock and image where it runs code, and the digests of what
-the stages it `needs` have put out. `engine.pipeline.cache` computes it.
+the stages it `needs` have put out. `engine.pipeline.building.cache` computes it.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ActionFailed, OpsdeckError, UsageError
-from engine.pipeline import fields, listing
-from engine.pipeline.memo import Memo
+from engine.pipeline.building import fields, listing
+from engine.pipeline.building.memo import Memo
 from engine.pipeline.project.model import Project
 from engine.pipeline.stages.table import STAGES
 from engine.reproduce import canonical
@@ -35,9 +35,9 @@ def look(folder: Path, memo: Path, now: float, settle: float = SETTLE) -> dict[s
     """{"what": digest of what would be built, "data": of the data alone}. Blocking; reads every file that has
     changed since `memo` was written.
 
-    What would be built is the same when every stage's own fields are (see `engine.pipeline.fields`) and the
-    project's other settings. Raises Unsettled, DocumentError of the project file, UsageError and ActionFailed
-    for what cannot be read.
+    What would be built is the same when every stage's own fields are (`engine.pipeline.building.fields`) and
+    the project's other settings. Raises Unsettled, DocumentError of the project file, UsageError and
+    ActionFailed for what cannot be read.
     """
     from engine.pipeline.project import reading
 

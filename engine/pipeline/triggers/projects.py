@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import OpsdeckError, UsageError
-from engine.pipeline import places
+from engine.pipeline.building import places
 from engine.pipeline.project import reading
 from engine.pipeline.project.model import Git, Project, Retraining
 from engine.pipeline.triggers.git import Mirror

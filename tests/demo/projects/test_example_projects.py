@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.pipeline import case_files
 from engine.pipeline.expectations import writing
 from engine.pipeline.project import reading
+from engine.pipeline.robustness import case_files
 from engine.reproduce import lint
 
 ROOT = Path(__file__).parents[3]

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.pipeline import cache, places, publishing
-from engine.pipeline.cache import Kept
-from engine.pipeline.places import Places
+from engine.pipeline.building import cache, places, publishing
+from engine.pipeline.building.cache import Kept
+from engine.pipeline.building.places import Places
 
 
 def kept(at: Places, stage: str, fields: Mapping[str, Any], files: Mapping[str, str], *, run: str = "1",

@@ -20,7 +20,7 @@ from engine import home as homes
 from engine.actions.pipeline import actions as stage_actions
 from engine.api import wire
 from engine.config import Config
-from engine.pipeline import cache, places
+from engine.pipeline.building import cache, places
 from engine.procedures.actions import Registry
 from engine.procedures.dry_run import dry_run
 from engine.procedures.processes import Attempt

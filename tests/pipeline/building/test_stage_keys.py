@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import OpsdeckError, UsageError
-from engine.pipeline import cache, fields, listing
-from engine.pipeline.memo import Memo
+from engine.pipeline.building import cache, fields, listing
+from engine.pipeline.building.memo import Memo
 from engine.pipeline.project.reading import read
 from engine.pipeline.stages.table import STAGES
 from tests.pipeline.project.written import project

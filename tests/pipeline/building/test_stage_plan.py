@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from engine.errors import Conflict, UsageError
-from engine.pipeline import places, plan
-from engine.pipeline.memo import Memo
-from engine.pipeline.places import Places
+from engine.pipeline.building import places, plan
+from engine.pipeline.building.memo import Memo
+from engine.pipeline.building.places import Places
 from engine.pipeline.project.model import Project
 from engine.pipeline.project.reading import read
 from engine.pipeline.stages.table import STAGES

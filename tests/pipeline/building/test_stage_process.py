@@ -20,7 +20,7 @@ from engine import home as homes
 from engine.actions.pipeline import Staged, _given, folder_of, settings
 from engine.config import Config
 from engine.errors import NotFound, NotPermitted
-from engine.pipeline import handing, places, plan
+from engine.pipeline.building import handing, places, plan
 from engine.pipeline.project.model import Project
 from engine.pipeline.project.reading import read
 from engine.pipeline.stages.main import main

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from engine.errors import ActionFailed, UsageError
-from engine.pipeline import cache, places, publishing
-from engine.pipeline.memo import Memo
-from engine.pipeline.places import Places
+from engine.pipeline.building import cache, places, publishing
+from engine.pipeline.building.memo import Memo
+from engine.pipeline.building.places import Places
 from tests.pipeline.building.making import everything, kept
 
 FIELDS = {"stage": "train", "settings": {"lr": 0.1}}
@@ -127,7 +127,7 @@ def test_a_process_killed_anywhere_in_publishing_leaves_nothing_half_in_place(
 
 
 def test_the_work_of_a_process_that_lives_is_left_alone(at: Places) -> None:
-    code = ("import sys, pathlib\nfrom engine.pipeline import places, publishing\n"
+    code = ("import sys, pathlib\nfrom engine.pipeline.building import places, publishing\n"
             "at = places.of(pathlib.Path(sys.argv[1]), 'delays')\n"
             "with publishing.working(at.steps, '1.train.1') as work:\n"
             "    (work / 'output' / 'half').write_text('x'); print('on', flush=True); sys.stdin.read()\n")

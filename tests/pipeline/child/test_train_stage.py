@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from engine.errors import ActionFailed
-from engine.pipeline.registry import Registry
+from engine.pipeline.releasing.registry import Registry
 from engine.pipeline.stages import train
 from engine.pipeline.stages.contract import Done
 from engine.pipeline.stages.train import checks, tracking

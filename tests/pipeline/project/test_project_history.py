@@ -20,7 +20,7 @@ from engine.app import open_engine
 from engine.cli.pipeline_history import meant
 from engine.config_file import of_engine
 from engine.errors import ActionFailed, Conflict, DocumentError, NotFound, NotPermitted, UsageError
-from engine.pipeline import places
+from engine.pipeline.building import places
 from engine.pipeline.project import history
 from tests.pipeline.project.written import project
 

@@ -12,7 +12,7 @@ import markdown_it
 import numpy as np
 import pytest
 
-from engine.pipeline.places import Places
+from engine.pipeline.building.places import Places
 from engine.pipeline.project.model import Project
 from engine.pipeline.stages import page as stage
 from engine.pipeline.stages.page import rendering

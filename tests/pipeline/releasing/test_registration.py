@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from engine.errors import ActionFailed
-from engine.pipeline import recording
-from engine.pipeline.registry import CANDIDATE, IDENTITY, Registry
+from engine.pipeline.releasing import recording
+from engine.pipeline.releasing.registry import CANDIDATE, IDENTITY, Registry
 from engine.pipeline.stages import register
 from engine.reproduce import manifest
 from tests.pipeline.releasing.built import MODEL, Built, build, commit, registered

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from engine.api import wire
 from engine.errors import NotPermitted
-from engine.pipeline.registry import CANDIDATE, CHAMPION, OUTCOME, PREVIOUS
+from engine.pipeline.releasing.registry import CANDIDATE, CHAMPION, OUTCOME, PREVIOUS
 from tests.pipeline.releasing.built import MODEL
 from tests.pipeline.releasing.world import ADMIN, World, approve, child_of, until, world
 

@@ -11,7 +11,8 @@ import pytest
 
 from engine.api import wire
 from engine.cli.main import main
-from engine.pipeline import places, summary
+from engine.pipeline import summary
+from engine.pipeline.building import places
 from tests.pipeline.releasing.built import settings
 from tests.pipeline.releasing.test_page import HOSTILE, RELEASE, whole
 

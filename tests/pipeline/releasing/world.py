@@ -23,8 +23,8 @@ from engine.api.backend import Backend, Caller
 from engine.app import open_engine
 from engine.config_file import of_engine
 from engine.journal.lease import take
-from engine.pipeline import places
-from engine.pipeline.registry import CHAMPION, Registry
+from engine.pipeline.building import places
+from engine.pipeline.releasing.registry import CHAMPION, Registry
 from engine.pipeline.stages import register, staging
 from engine.serving import manifest
 from tests.pipeline.releasing.built import Built, build, commit, settings

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.pipeline import places, recording
+from engine.pipeline.building import places
 from engine.pipeline.project import reading
+from engine.pipeline.releasing import recording
 from engine.pipeline.stages.contract import Work
 from engine.reproduce.manifest import Manifest
 from tests.reproduce.repository import Repository

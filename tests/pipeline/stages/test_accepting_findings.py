@@ -15,7 +15,7 @@ from engine.actions.pipeline_accept import Acceptance
 from engine.config import Config
 from engine.errors import ActionFailed, Conflict, NotFound, UsageError
 from engine.home import find
-from engine.pipeline import places
+from engine.pipeline.building import places
 from engine.pipeline.expectations import loads
 from engine.pipeline.stages import main
 from engine.procedures.actions import Context
@@ -89,8 +89,8 @@ def test_what_is_accepted_is_quiet_in_the_next_run_and_trains_nothing_anew(site:
     assert known.accepted.at.startswith("2026-11-")
     second = site.data("2")
     assert second["result"]["findings"] == [] and not second["cached"] and second["key"] != first["key"]
-    from engine.pipeline.fields import of
-    from engine.pipeline.memo import Memo
+    from engine.pipeline.building.fields import of
+    from engine.pipeline.building.memo import Memo
     from engine.pipeline.project.reading import read
     from engine.pipeline.stages.table import STAGES
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from engine.errors import UsageError
-from engine.pipeline.behaviour import answer
+from engine.pipeline.robustness.behaviour import answer
 from engine.pipeline.scoring import asking, measuring
 from engine.pipeline.scoring.asking import Shown, opened
 from engine.pipeline.scoring.scores import ModelFailed

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.pipeline import case_files
-from engine.pipeline.case_recording import record_cases
+from engine.pipeline.robustness import case_files
+from engine.pipeline.robustness.case_recording import record_cases
 from engine.pipeline.scoring import rows
 from engine.pipeline.stages import robustness
 from tests.pipeline.stages.kit import FEATURES, Made, onnx_model, project, table

@@ -10,9 +10,9 @@ import pytest
 
 from engine.cli.main import main
 from engine.errors import ActionFailed
-from engine.pipeline import registry as registry_
-from engine.pipeline import tracked
-from engine.pipeline.registry import Registry
+from engine.pipeline.releasing import registry as registry_
+from engine.pipeline.releasing import tracked
+from engine.pipeline.releasing.registry import Registry
 from engine.pipeline.scoring import measuring
 from engine.pipeline.stages import compare
 from tests.pipeline.stages.kit import CITIES, Made, onnx_model, project, table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.pipeline import places
+from engine.pipeline.building import places
 from engine.pipeline.stages.contract import Done, Work
 from engine.pipeline.stages.page import rendering
 from engine.pipeline.stages.page.content import page

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.pipeline.places import Places
+from engine.pipeline.building.places import Places
 from engine.pipeline.project.model import Project
 
 ORDER = ("tests", "data", "train", "evaluate", "robustness", "compare", "register", "staging")

@@ -10,8 +10,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.pipeline import served
-from engine.pipeline.recording import trained
+from engine.pipeline.releasing import served
+from engine.pipeline.releasing.recording import trained
 from engine.pipeline.stages.contract import Done, Work
 from engine.pipeline.stages.staging import contract_tests, smoke
 from engine.pipeline.stages.staging.checks import Check, write

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.errors import UsageError
-from engine.pipeline.served import Signature, signature
+from engine.pipeline.releasing.served import Signature, signature
 from engine.serving import manifest
 
 RUN = "run.json"  # the manifest of the run that made it: lock, image, commit

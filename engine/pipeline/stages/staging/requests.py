@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ActionFailed, UsageError
-from engine.pipeline.served import Signature
+from engine.pipeline.releasing.served import Signature
 from engine.pipeline.stages.staging.asking import Answer, rows_body, strict
 
 

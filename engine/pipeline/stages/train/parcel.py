@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ActionFailed
+from engine.pipeline.building.listing import listed
 from engine.pipeline.child import entries, process
-from engine.pipeline.listing import listed
 from engine.pipeline.stages.train.container import CURVE as MARK
 from engine.pipeline.stages.train.job import CURVE, KEY, WHAT, Job, Trained
 from engine.reproduce import archives, seeds

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.errors import ActionFailed, OpsdeckError
-from engine.pipeline.registry import Registry, shown
+from engine.pipeline.releasing.registry import Registry, shown
 from engine.pipeline.stages.contract import Work
 from engine.pipeline.stages.train.curve import Curve, Point
 

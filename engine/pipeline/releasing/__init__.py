@@ -1,0 +1,1 @@
+"""The registry, the champion, and what a release takes of a run."""

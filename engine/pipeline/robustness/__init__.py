@@ -1,0 +1,1 @@
+"""Hard cases, disturbances and the search for the unkind input."""
