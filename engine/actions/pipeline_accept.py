@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime as dt
 import hashlib
 import json
@@ -11,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from engine import durable
 from engine.actions.pipeline import Staged, folder_of, home_of
 from engine.errors import ActionFailed, Conflict, DocumentError, NotFound, UsageError
 from engine.pipeline.building import places
@@ -149,19 +149,10 @@ def _digest(text: bytes | None) -> str | None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole and lasting, or not at all; with the mode that the file had."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    """With the mode that the file had."""
     try:
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-        places.sync_folder(path.parent)
+        durable.put(path, text.encode("utf-8"))
     except OSError as error:
-        with contextlib.suppress(FileNotFoundError):
-            fresh.unlink()
         raise ActionFailed(f"{path.name} cannot be written: {error.strerror}", where=str(path),
                            hint="The engine's user needs to write the project's folder; or put what was "
                                 "accepted there yourself.") from error

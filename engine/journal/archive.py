@@ -17,12 +17,12 @@ from typing import Any, get_type_hints
 
 import msgspec
 
+from engine.durable import sync_folder
 from engine.errors import JournalCorrupt, JournalUnavailable
 from engine.journal.events import GENESIS
 from engine.journal.faults import SEAL_HINT
 from engine.journal.ledger import ArchiveInfo, Span
 from engine.journal.rows import Row, row_fault
-from engine.journal.schema import sync_directory
 
 DIRECTORY = "archive"
 
@@ -63,8 +63,8 @@ def write(directory: Path, id: int, rows: Sequence[Row]) -> ArchiveInfo:
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
-        sync_directory(directory)
-        sync_directory(directory.parent)
+        sync_folder(directory)
+        sync_folder(directory.parent)
     except OSError as error:
         raise JournalUnavailable(f"the archive cannot be written: {error.strerror}", where=str(path),
                                  hint="the events stay in the journal; nothing is lost") from error

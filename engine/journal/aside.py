@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from engine.durable import sync_folder
 from engine.errors import JournalCorrupt, JournalUnavailable
 from engine.journal import archive, schema
 from engine.journal.anchors import EMPTY
@@ -57,7 +58,7 @@ def set_aside(path: Path, event: NewEvent, *, engine_id: str, clock: Callable[[]
             if beside.exists():
                 beside.rename(kept.with_name(kept.name + suffix))
         fresh.replace(path)
-        schema.sync_directory(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise JournalUnavailable(f"the journal cannot be set aside: {os.strerror(error.errno or 0)}",
                                  where=str(path), hint="free some space, then try again") from error

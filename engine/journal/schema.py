@@ -7,6 +7,7 @@ import os
 import sqlite3
 from pathlib import Path
 
+from engine.durable import sync_folder
 from engine.errors import JournalCorrupt, JournalUnavailable, NotFound
 from engine.journal import faults
 from engine.journal.anchors import EMPTY
@@ -96,7 +97,7 @@ def create(path: Path, engine_id: str, at: float, busy_timeout_s: float) -> None
         with contextlib.suppress(FileExistsError):
             path.hardlink_to(unfinished)
         remove(unfinished)
-        sync_directory(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise JournalUnavailable(f"the journal's file cannot be made: {error.strerror}",
                                  where=str(path), hint="check the home's owner and space") from error
@@ -204,12 +205,3 @@ def _statements(script: str) -> list[str]:
             found.append(pending.strip())
             pending = ""
     return found
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine import durable
 from engine.errors import ActionFailed, UsageError
 from engine.pipeline.stages.table import STAGES, Stage
 
@@ -147,18 +148,7 @@ def plain(name: str) -> str:
 
 def write_json(path: Path, value: Mapping[str, Any], mode: int = 0o600) -> None:
     """Put a file in place whole and lasting, or not at all. Raises OSError."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    try:
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
-            json.dump(value, file, sort_keys=True, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            fresh.unlink()
-        raise
-    sync_folder(path.parent)
+    durable.put(path, json.dumps(value, sort_keys=True, allow_nan=False).encode(), mode)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -176,15 +166,6 @@ def read_json(path: Path) -> dict[str, Any] | None:
         raise ActionFailed("what was noted here is not an object of JSON", where=str(path),
                            hint="remove the file; what it tells is made anew")
     return found
-
-
-def sync_folder(path: Path) -> None:
-    """Have the names in a folder outlast a power cut."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _folder(path: Path, mode: int) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from engine import durable
 from engine.errors import ActionFailed, OpsdeckError
 from engine.pipeline.building import places
 from engine.pipeline.building.places import Area
@@ -81,7 +82,7 @@ def publish(work: Path, target: Path, area: Area) -> bool:
         for _ in range(10):
             try:
                 work.rename(target)
-                places.sync_folder(target.parent)
+                durable.sync_folder(target.parent)
                 return True
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
@@ -192,7 +193,7 @@ def _sync(folder: Path) -> None:
                 os.fsync(handle)
             finally:
                 os.close(handle)
-        places.sync_folder(Path(at))
+        durable.sync_folder(Path(at))
 
 
 def _changed(path: Path) -> float:

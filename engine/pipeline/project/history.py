@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from engine.durable import put
 from engine.errors import ActionFailed, Conflict, NotFound
-from engine.pipeline.building import places
 from engine.pipeline.project import reading
 from engine.pipeline.project.layout import file_of
 
@@ -155,7 +155,7 @@ def restore(root: Path, planned: Plan, *, by: str, reason: str, at: float) -> No
                            hint="look at it, then try again")
         if planned.save and planned.present is not None:
             keep(root, planned.present, "", "", run="", by=by, at=at, how="saved")
-        _put(path, planned.wanted)
+        put(path, planned.wanted)
         with _locked(root) as log:
             was = planned.line
             _append(log, Line(was.file, was.procedure, was.procedure_sha256, "", at, by, "rollback", reason))
@@ -190,23 +190,7 @@ def _locked(root: Path) -> Iterator[Path]:
 def _object(root: Path, data: bytes) -> None:
     path = _folder(root) / "objects" / digest(data)
     if not path.exists():
-        _put(path, data, 0o600)
-
-
-def _put(path: Path, data: bytes, mode: int | None = None) -> None:
-    """Whole and lasting, or not at all; a file that is there keeps its mode."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    try:
-        kept = mode if mode is not None else path.stat().st_mode & 0o777 if path.exists() else 0o644
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, kept), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
-    places.sync_folder(path.parent)
+        put(path, data, 0o600)
 
 
 def _append(log: Path, line: Line) -> None:

@@ -26,6 +26,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from engine import durable
 from engine.config_routers import Router
 from engine.errors import ActionFailed
 
@@ -92,7 +93,7 @@ class Leases:
                       time.time() + lease_s, router.model_dump(mode="json"))
         with self._told(service, "granted"), self.locked():
             self._path(service, _FALLBACK).unlink(missing_ok=True)
-            _write(self._path(service, _LEASE), lease)
+            durable.put(self._path(service, _LEASE), msgspec.json.encode(lease), 0o600)
         return lease
 
     def renew(self, service: str, lease_s: float) -> Lease:
@@ -108,7 +109,7 @@ class Leases:
                                    hint="See what is in force before you set other weights.")
             lease = msgspec.structs.replace(lease, lease_s=lease_s, until=self._until(lease_s),
                                             date=time.time() + lease_s)
-            _write(self._path(service, _LEASE), lease)
+            durable.put(self._path(service, _LEASE), msgspec.json.encode(lease), 0o600)
         return lease
 
     def end(self, service: str) -> None:
@@ -216,7 +217,7 @@ class Leases:
         with self.locked():
             now = self.lease(fallback.service)
             if now is None or now.id == fallback.lease:
-                _write(self._path(fallback.service, _FALLBACK), fallback)
+                durable.put(self._path(fallback.service, _FALLBACK), msgspec.json.encode(fallback), 0o600)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -267,20 +268,6 @@ def boottime() -> float:
 def boot_id() -> str:
     """Another with each start of this machine."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-
-
-def _write(path: Path, value: msgspec.Struct) -> None:
-    """Atomically and durably: a reader sees the old or the whole new one."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        with fresh.open("wb") as file:
-            file.write(msgspec.json.encode(value))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except OSError:
-        fresh.unlink(missing_ok=True)
-        raise
 
 
 def _read(path: Path, kind: type[T]) -> T | None:

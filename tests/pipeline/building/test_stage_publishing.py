@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from engine import durable
 from engine.errors import ActionFailed, UsageError
 from engine.pipeline.building import cache, places, publishing
 from engine.pipeline.building.memo import Memo
@@ -115,7 +116,7 @@ def test_a_process_killed_anywhere_in_publishing_leaves_nothing_half_in_place(
             Path.rename = dying("rename", Path.rename)  # type: ignore[assignment, method-assign]
             Path.write_text = dying("write", Path.write_text)  # type: ignore[assignment, method-assign]
             Path.mkdir = dying("mkdir", Path.mkdir, after=True)  # type: ignore[assignment, method-assign]
-            places.sync_folder = dying("after", places.sync_folder)  # type: ignore[assignment]
+            durable.sync_folder = dying("after", durable.sync_folder)  # type: ignore[assignment]
             kept(at, "train", FIELDS, {"model.onnx": "weights"})
         os._exit(3)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
