@@ -73,6 +73,9 @@ def step_facts(run: wire.RunView, step: wire.StepView, now: float) -> list[Fact]
     facts += [("Effect", EFFECTS[step.effect]), ("Undo", undo_text(step))]
     if step.error:
         facts.append(("Error", step.error))
+    said = step.result.get("says") if isinstance(step.result, dict) and step.state == "done" else None
+    if isinstance(said, str) and said:
+        facts.insert(0, ("Came to", said))
     gate = step.gate
     if gate is not None and gate.kind == "approval":
         given = ", ".join(gate.approvals) or "nobody yet"

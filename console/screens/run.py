@@ -174,6 +174,7 @@ class RunScreen(View):
         table.styles.height, panel_h = table.coming, high[1]
         panel, following = self.query_one("#panel", Lines), self.query_one("#next", Lines)
         panel.styles.height, following.styles.height = panel_h, len(action)
+        table.fit("title", max((len(row.cells["title"][0]) for row in steps), default=0))
         table.set_rows(steps)
         self.query_one("#rule", Lines).show([line((deck.glyphs.rule * width, "dim"))])
         panel.show(facts[:panel_h])

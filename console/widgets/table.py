@@ -107,6 +107,15 @@ class Table(Drawn):
         self.set_rows(self.rows)
         self.refresh()
 
+    def fit(self, key: str, cells: int) -> None:
+        """Let a column grow to these cells and no further: what it does not need is another's."""
+        columns = [msgspec.structs.replace(c, grow=cells) if c.key == key else c for c in self.columns]
+        if columns != self.columns:
+            self.columns = columns
+            self.placed = place(columns, self.size.width)
+            self._drawn = []
+            self.refresh()
+
     def set_rows(self, rows: Sequence[Row]) -> None:
         """Show these rows in this order; the selection stays on its key if that is still there."""
         self.rows = list(rows)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console import commands, fake_runs
+from console import commands, fake_runs, run_text
 from console.commands import Context, complete, parse
 from console.edit import Edit
 from console.fake_world import World
@@ -24,7 +24,7 @@ from console.screens.fleet import COLUMNS
 from console.screens.runbooks import order, suggestions
 from console.transcript import KEPT_LINES, Transcript
 from console.widgets.plot import Curve, plot
-from console.widgets.table import place
+from console.widgets.table import Table, place
 from engine.api.backend import OutputChunk
 from engine.errors import UsageError
 
@@ -201,6 +201,15 @@ def test_columns_fit_the_width_and_stand_in_their_order(width: int) -> None:
     assert placed[-1].x + placed[-1].width <= width
     keys = [p.column.key for p in placed]
     assert keys == [c.key for c in COLUMNS if c.key in keys]
+
+
+def test_what_a_column_does_not_need_widens_the_next() -> None:
+    table = Table(run_text.COLUMNS)
+    before = {p.column.key: p.width for p in place(table.columns, 88)}
+    table.fit("title", 30)
+    after = {p.column.key: p.width for p in place(table.columns, 88)}
+    assert after["title"] == 30 < before["title"]
+    assert after["note"] - before["note"] == before["title"] - 30
 
 
 def test_what_matters_at_night_fits_80_columns_and_160_show_everything() -> None:

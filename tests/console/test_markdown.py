@@ -130,6 +130,14 @@ def test_what_speaks_against_a_release_is_counted_where_it_is_approved() -> None
     assert facts["Evidence"].startswith("2 points against it: Not as it is.")
 
 
+def test_what_a_step_came_to_is_said_whole_above_what_it_ran() -> None:
+    said = "log_loss 0.3644, better than the champion's 0.3703 by 0.0021 to 0.0111"
+    step = fake_runs.done("compare", "Comparison", 990.0, 1.0, command="pipeline.compare flights",
+                          result={"says": said})
+    facts = asks.step_facts(fake_runs.run("1", "p", "t", "running", [step], 1000.0), step, 1000.0)
+    assert facts[0] == ("Came to", said)
+
+
 def test_only_a_release_speaks_of_one() -> None:
     step = fake_runs.step("a", "b", command="traffic.shift flights champion=100")
     assert asks.release_facts(fake_runs.run("1", "p", "t", "running", [step], 1000.0), step) == []
