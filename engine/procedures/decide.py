@@ -154,7 +154,7 @@ def _start(run: RunProgress, step: StepRun, when: When) -> Decision:
         wanted = when(run, step)
     except OpsdeckError as error:
         return Fail(step.id, str(error))
-    return Ready(step.id) if wanted else Skip(step.id, f"not needed: {step.spec.when}")
+    return Ready(step.id) if wanted else Skip(step.id, step.spec.unneeded)
 
 
 def _gate(run: RunProgress, step: StepRun, now: float) -> list[Decision]:

@@ -111,6 +111,7 @@ class Step(Model):
     undo_on: list[Literal["done", "failed"]] = ["done", "failed"]
     on_failure: Literal["abort", "continue", "ask", "rollback"] | Goto = "abort"
     when: Text | None = None
+    otherwise: Text | None = None
     expect: Text | None = None
     needs: list[str] | None = None
     evidence: list[str] = []
@@ -120,7 +121,14 @@ class Step(Model):
     @model_validator(mode="after")
     def _does_one_thing(self) -> Step:
         _one_of({"use": self.use, "shell": self.shell, "manual": self.manual})
+        if self.otherwise is not None and self.when is None:
+            raise ValueError("`otherwise` says why a step is not needed: give `when` too")
         return self
+
+    @property
+    def unneeded(self) -> str:
+        """Why the step is left out when its `when` is false, in the document's words where it has some."""
+        return self.otherwise or f"not needed: {self.when}"
 
     @property
     def kind(self) -> Literal["action", "shell", "manual"]:

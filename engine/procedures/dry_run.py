@@ -54,7 +54,7 @@ async def _walk(executor: Executor, run: RunProgress, step: StepRun, probe: bool
         return
     step.op, step.command, step.effect = rendered.op, rendered.command, rendered.effect
     if not wanted:
-        step.state, step.reason = "skipped", f"checked: not needed, {step.spec.when}"
+        step.state, step.reason = "skipped", f"checked: {step.spec.unneeded}"
         return
     harmless = rendered.effect == "none" and step.kind != "manual" and (
         step.kind == "action" or probe)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.errors import DocumentError
 from tests.procedures.kit import ANN, World, kit, running, states, step
 
 FOUR = """
@@ -98,7 +99,26 @@ async def test_when_decides_on_the_result_of_a_step_before(tmp_path: Path) -> No
                when: "steps.a.json.n == 2"}
             """))
     assert states(view) == {"a": "done", "b": "skipped", "c": "done"}
+    assert step(view, "b").reason == "not needed: steps.a.json.n > 5"
     assert step(view, "c").stdout == "2\n"
+
+
+async def test_a_step_that_is_not_needed_says_why_in_the_words_of_the_document(tmp_path: Path) -> None:
+    async with kit(tmp_path) as k:
+        view = await k.ended(await k.start("""
+            - {id: a, title: A, shell: "true", effect: none, when: "1 > 2",
+               otherwise: one is not more than two}
+            """))
+    assert step(view, "a").reason == "one is not more than two"
+
+
+async def test_otherwise_without_a_when_is_refused(tmp_path: Path) -> None:
+    async with kit(tmp_path) as k:
+        with pytest.raises(DocumentError) as refused:
+            await k.start("""
+                - {id: a, title: A, shell: "true", effect: none, otherwise: never}
+                """)
+    assert "`otherwise` says why a step is not needed: give `when` too" in str(refused.value.problems)
 
 
 async def test_a_when_over_a_missing_field_fails_the_step_with_a_sentence(tmp_path: Path) -> None:
