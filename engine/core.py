@@ -261,7 +261,7 @@ class Engine:
         watcher = self._parts.triggers
         wanted = sorted(watcher.known.values(), key=lambda one: one.name) if project is None else [
             watcher.one(project)]
-        return [trigger_view(one, watcher.book.state, watcher.latest, self._executor.clock(),
+        return [trigger_view(one, watcher.book.state, watcher.sight.latest, self._executor.clock(),
                              watcher.busy(one.model)) for one in wanted]
 
     async def trigger(self, caller: Caller, project: str, now: wire.TriggerNow) -> wire.Trigger:

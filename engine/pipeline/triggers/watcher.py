@@ -5,7 +5,7 @@ for one. What a source finds is recorded before anything comes of it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import functools
 import logging
 import os
 import secrets
@@ -23,14 +23,12 @@ from engine.pipeline.triggers import cron, deciding
 from engine.pipeline.triggers.beginning import Beginner, of_model
 from engine.pipeline.triggers.book import Book
 from engine.pipeline.triggers.deciding import Cause, Fact, Kind
-from engine.pipeline.triggers.looking import SETTLE, Unsettled
 from engine.pipeline.triggers.projects import Projects, Registered, World, mark_of
+from engine.pipeline.triggers.sight import Sight
 from engine.pipeline.triggers.state import MOST_ASKED, Asked, State, key
+from engine.pipeline.triggers.turns import BEAT, Turns
 
 log = logging.getLogger("opsdeck")
-BEAT = 1.0
-RETRY = 30.0       # seconds after a look that failed, where the source itself says nothing shorter
-TICKET_AFTER = 3600.0
 PATIENCE = 20.0    # seconds that who asks waits for a start
 AT_ONCE = 2        # looks that read files at the same time
 
@@ -52,14 +50,6 @@ class Look(Protocol):
 
 
 @dataclass
-class _Turn:
-    """When a source is asked next, by a clock that only goes forward."""
-
-    next: float = 0.0
-    task: asyncio.Task[None] | None = None
-
-
-@dataclass
 class Parts:
     """What the composition root puts together. `folders` gives the projects of the config that holds;
     `tell` is the pager's; `changed` wakes whoever watches."""
@@ -76,17 +66,16 @@ class Parts:
 
 
 class Watcher:
-    """`run` lives as long as the engine. `known` are the projects, `latest` why a source cannot look now.
+    """`run` lives as long as the engine. `known` are the projects, `sight` knows what cannot look.
     `port_problem` says why the port for requests does not listen."""
 
     def __init__(self, parts: Parts) -> None:
         self.known: dict[str, Registered] = {}
-        self.latest: dict[str, str] = {}
         self.book = parts.book
+        self.sight = Sight(parts.book, parts.tell, parts.clock)
         self.port_problem: Callable[[], str | None] = lambda: None
         self._parts = parts
-        self._turns: dict[str, _Turn] = {}
-        self._wake = asyncio.Event()
+        self._turns = Turns(self.sight, parts.monotonic)
         self._reading = asyncio.Semaphore(AT_ONCE)
         self._opened = asyncio.Event()
 
@@ -94,21 +83,18 @@ class Watcher:
         """Watch until cancelled."""
         try:
             while True:
-                self._wake.clear()
+                self._turns.woken.clear()
                 try:
                     await self._beat()
                 except JournalError as error:
                     log.error("triggers wait: %s", error)
                 try:
                     async with asyncio.timeout(BEAT):
-                        await self._wake.wait()
+                        await self._turns.woken.wait()
                 except TimeoutError:
                     continue
         finally:
-            tasks = [turn.task for turn in self._turns.values() if turn.task is not None]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._turns.close()
 
     async def ask(self, project: str, kind: Kind, text: str, actor: Actor, nonce: str | None = None) -> Asked:
         """Record that somebody asks for a build; what comes of it is said in the project's recent causes.
@@ -132,7 +118,7 @@ class Watcher:
             return [_asked(asked, None, None if nonce is None else [nonce, now])]
 
         await self.book.note(hear, actor)
-        self._hurry(key(project, "what"))
+        self._turns.hurry(key(project, "what"))
         return asked
 
     async def _begun(self) -> None:
@@ -148,7 +134,7 @@ class Watcher:
         found = [name for name, one in self.known.items() if wanted(name) and one.triggers.commits is not None
                  and ref == f"refs/heads/{one.triggers.commits.branch}"]
         for name in found:
-            self._hurry(key(name, "commits"))
+            self._turns.hurry(key(name, "commits"))
         return found
 
     def one(self, name: str) -> Registered:
@@ -172,9 +158,9 @@ class Watcher:
         self._opened.set()
         for one in list(self.known.values()):
             if one.problem is not None:
-                await self._blind(key(one.name, "project"), one.problem)
+                await self.sight.lost(key(one.name, "project"), one.problem)
             else:
-                await self._sees(key(one.name, "project"))
+                await self.sight.back(key(one.name, "project"))
             if one.project is not None:
                 await self._schedules(one)
                 self._sources(one)
@@ -182,14 +168,14 @@ class Watcher:
             where = key(model, "beginning")
             try:
                 await self._parts.beginner.go_on(model, self.of_model(model))
-                await self._sees(where)
+                await self.sight.back(where)
             except JournalError:
                 raise
             except OpsdeckError as error:
-                await self._blind(where, error.message)
+                await self.sight.lost(where, error.message)
         problem = self.port_problem()
-        await (self._sees(PORT) if problem is None else self._blind(PORT, problem))
-        await self._tickets()
+        await (self.sight.back(PORT) if problem is None else self.sight.lost(PORT, problem))
+        await self.sight.tickets(self.known)
         self._parts.changed()
 
     async def _schedules(self, one: Registered) -> None:
@@ -199,7 +185,7 @@ class Watcher:
             try:
                 tick = cron.look(schedule, None if mark is None else float(mark), self._parts.clock())
             except OpsdeckError as error:
-                await self._blind(where, error.message)
+                await self.sight.lost(where, error.message)
                 continue
             if tick is None:
                 continue
@@ -217,48 +203,13 @@ class Watcher:
     def _sources(self, one: Registered) -> None:
         triggers = one.triggers
         if triggers.commits is not None:
-            self._turn(one, "commits", triggers.commits.every, self._look_at_commits)
+            self._turns.take(key(one.name, "commits"), triggers.commits.every,
+                             functools.partial(self._look_at_commits, one))
         if triggers.data is not None:
-            self._turn(one, "data", triggers.data.every, self._look_at_data)
+            self._turns.take(key(one.name, "data"), triggers.data.every,
+                             functools.partial(self._look_at_data, one))
         if self.book.state.asked_of(one.name):
-            self._turn(one, "what", 0.0, self._look_at_what)
-
-    def _turn(self, one: Registered, source: str, every: float, look: Callable[[Registered], Awaitable[None]]
-              ) -> None:
-        where = key(one.name, source)
-        turn = self._turns.setdefault(where, _Turn())
-        moment = self._parts.monotonic()
-        if turn.task is not None or moment < turn.next:
-            return
-        turn.next = moment + every
-        turn.task = asyncio.create_task(self._looking(one, where, turn, look), name=where)
-
-    async def _looking(self, one: Registered, where: str, turn: _Turn,
-                       look: Callable[[Registered], Awaitable[None]]) -> None:
-        try:
-            try:
-                await look(one)
-                await self._sees(where)
-            except Unsettled as error:
-                log.info("%s waits: %s", where, error)
-                moment = self._parts.monotonic()
-                turn.next = min(max(turn.next, moment + BEAT), moment + SETTLE)
-            except JournalError:
-                raise
-            except (OpsdeckError, OSError) as error:
-                turn.next = max(turn.next, self._parts.monotonic() + RETRY)
-                await self._blind(where, getattr(error, "message", str(error)))
-        except JournalError as error:
-            log.error("%s waits: %s", where, error)
-        except Exception as error:
-            turn.next = max(turn.next, self._parts.monotonic() + RETRY)
-            log.exception("%s failed", where)
-            told = f"an error of the engine's own, {type(error).__name__}; its log says more"
-            with contextlib.suppress(JournalError):  # the log has it
-                await self._blind(where, told)
-        finally:
-            turn.task = None
-            self._wake.set()
+            self._turns.take(key(one.name, "what"), 0.0, functools.partial(self._look_at_what, one))
 
     async def _look_at_commits(self, one: Registered) -> None:
         commits = one.triggers.commits
@@ -305,11 +256,11 @@ class Watcher:
         if one.triggers.commits is not None and any(cause.kind != "commit" for cause in asked):
             try:
                 await self._look_at_commits(one)
-                await self._sees(key(one.name, "commits"))
+                await self.sight.back(key(one.name, "commits"))
             except JournalError:
                 raise
             except OpsdeckError as error:
-                await self._blind(key(one.name, "commits"), error.message)
+                await self.sight.lost(key(one.name, "commits"), error.message)
         asked = self.book.state.asked_of(one.name)
         world = await self._world(one)
         looked = await self._read(one, world)
@@ -339,39 +290,6 @@ class Watcher:
     async def _read(self, one: Registered, world: World) -> Looked:
         async with self._reading:
             return await self._parts.look(one.name, world.folder)
-
-    def _hurry(self, where: str) -> None:
-        self._turns.setdefault(where, _Turn()).next = 0.0
-        self._wake.set()
-
-    async def _blind(self, source: str, text: str) -> None:
-        """Say once that a source cannot look, and go on."""
-        self.latest[source] = text
-        if source in self.book.state.blind:
-            return
-        log.warning("%s cannot look: %s", source, text)
-        since = self._parts.clock()
-        await self.book.note(lambda state: [] if source in state.blind else [Fact(
-            "blind", {"source": source, "since": since, "text": f"{source} cannot look: {text}"})])
-
-    async def _sees(self, source: str) -> None:
-        self.latest.pop(source, None)
-        if source in self.book.state.blind:
-            await self.book.note(lambda state: [Fact("sees", {"source": source, "text": f"{source} can look "
-                                                              "again"})] if source in state.blind else [])
-
-    async def _tickets(self) -> None:
-        now = self._parts.clock()
-        for source, blind in self.book.state.blind.items():
-            if blind.ticket or now - blind.since < TICKET_AFTER:
-                continue
-            name = source.partition("/")[0]
-            project = self.known[name].project if name in self.known else None
-            service = project.release.service if project is not None and project.release else name
-            text = f"for an hour now {blind.text}"
-            self._parts.tell("trigger.blind", {"level": "ticket", "service": service, "text": text})
-            await self.book.note(lambda _, source=source, text=text: [  # type: ignore[misc]
-                Fact("ticket", {"source": source, "text": text})])
 
 
 def _asked(asked: Asked, mark: list[str] | None, nonce: list[Any] | None = None) -> Fact:

@@ -15,7 +15,7 @@ from engine.api import wire
 from engine.api.backend import Backend, Caller
 from engine.app import open_engine
 from engine.config_file import of_engine
-from engine.pipeline.triggers import looking, watcher
+from engine.pipeline.triggers import looking, turns, watcher
 
 ANN = Caller("ann", 1001, 1, frozenset({"viewer", "operator"}), "test")
 EVE = Caller("eve", 1003, 1, frozenset({"viewer", "approver", "operator"}), "test")
@@ -116,5 +116,6 @@ def fast(monkeypatch: Any) -> None:
 
     monkeypatch.setattr(watcher, "looker", looker)
     monkeypatch.setattr(watcher, "BEAT", 0.05)
-    monkeypatch.setattr(watcher, "RETRY", 0.2)
+    monkeypatch.setattr(turns, "RETRY", 0.2)
+    monkeypatch.setattr(turns, "BEAT", 0.05)
     monkeypatch.setenv("OPSDECK_SETTLE", "0")

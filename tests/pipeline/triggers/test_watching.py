@@ -9,7 +9,7 @@ import pytest
 
 from engine.api import wire
 from engine.errors import Conflict, NotFound, NotPermitted
-from engine.pipeline.triggers import watcher
+from engine.pipeline.triggers import sight
 from tests.pipeline.triggers.engines import ANN, APPROVED, EVE, VIC, Place, engine, fast, until
 from tests.pipeline.triggers.triggered import committed, project, repository
 
@@ -130,7 +130,7 @@ async def test_drift_and_a_person_are_heard_where_that_is_wanted(tmp_path: Path)
 
 async def test_a_source_that_fails_is_reported_once_and_the_others_go_on(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watcher, "TICKET_AFTER", 0.5)
+    monkeypatch.setattr(sight, "TICKET_AFTER", 0.5)
     place = Place(tmp_path)
     folder = project(tmp_path / "flights", f"{{{QUICK}, data: {{every: 100ms}}, "
                                            f"commits: {{every: 100ms, repository: {tmp_path}/nowhere}}}}")
