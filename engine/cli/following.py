@@ -38,6 +38,7 @@ class Follower:
         self._embedded = embedded
         self._shown: dict[tuple[str, int], str] = {}
         self._refused: set[str] = set()
+        self._beside = False  # whether several steps run, whose lines then say whose they are
 
     def follow(self, view: wire.RunView) -> wire.RunView:
         """Until the run ends or only a person elsewhere helps. Survives a restart of the engine."""
@@ -88,6 +89,7 @@ class Follower:
     def _show(self, view: wire.RunView) -> None:
         if self._quiet:
             return
+        self._beside = sum(step.state == "intent" for step in view.steps) > 1
         for number, step in enumerate(view.steps, 1):
             key = (step.id, step.attempt)
             if step.state in ("planned", "intent") or self._shown.get(key) == step.state:
@@ -103,8 +105,9 @@ class Follower:
     def _output(self, chunk: OutputChunk) -> None:
         if self._quiet:
             return
+        whose = f"{chunk.step}: " if self._beside else ""
         for line in chunk.text.splitlines():
-            print(f"     {line}", flush=True)
+            print(f"     {whose}{line}", flush=True)
 
     def _answer(self, view: wire.RunView) -> bool:
         """Ask whoever is there; False when nothing was answered."""

@@ -148,6 +148,8 @@ class Draft:
             spec = step.step
             if spec.when is not None:
                 yield Site(step.path("when"), spec.when, "condition", "step", step)
+            if spec.otherwise is not None:
+                yield Site(step.path("otherwise"), spec.otherwise, "text", "step", step)
             if spec.expect is not None:
                 yield Site(step.path("expect"), spec.expect, "condition", "expect", step)
             if spec.manual is not None and step.does_something:

@@ -97,7 +97,7 @@ class Planner:
                 return [self._intent(run, run.steps[step], run.steps[step].attempt + retry,
                                      retry=retry)]
             case d.Skip(step, reason):
-                return [self.event(run.id, "step.skipped", step=step, reason=reason)]
+                return [self.event(run.id, "step.skipped", step=step, reason=self._why(run, step, reason))]
             case d.Fail(step, error):
                 return [self._failed(run, step, error)]
             case d.Jump(step, target, resets, skips):
@@ -111,6 +111,13 @@ class Planner:
                                    steps_done=done)]
             case _:
                 return []
+
+    def _why(self, run: RunProgress, step: str, reason: str) -> str:
+        """Why a step is left out, in words that may speak of other steps; as written where they cannot."""
+        try:
+            return expressions.render(reason, rendering.context(run, self.home), step)
+        except OpsdeckError:
+            return reason
 
     def _failed(self, run: RunProgress, step: str, error: str) -> NewEvent:
         attempt = run.steps[step].attempt if step in run.steps else 0

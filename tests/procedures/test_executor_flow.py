@@ -108,8 +108,11 @@ async def test_a_step_that_is_not_needed_says_why_in_the_words_of_the_document(t
         view = await k.ended(await k.start("""
             - {id: a, title: A, shell: "true", effect: none, when: "1 > 2",
                otherwise: one is not more than two}
+            - {id: b, title: B, shell: "true", effect: none, when: "steps.a.state == 'done'",
+               otherwise: "a was ${{ steps.a.state }}"}
             """))
     assert step(view, "a").reason == "one is not more than two"
+    assert step(view, "b").reason == "a was skipped"
 
 
 async def test_otherwise_without_a_when_is_refused(tmp_path: Path) -> None:
