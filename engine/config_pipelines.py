@@ -14,6 +14,9 @@ from engine.fields import Model, Positive, Text
 
 NAME = r"^[a-z0-9][a-z0-9-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
+SERVER = ("start one as a user of its own: mlflow server --app-name basic-auth --backend-store-uri "
+          "sqlite:////var/lib/mlflow/mlflow.db --artifacts-destination /var/lib/mlflow/artifacts "
+          "--host 127.0.0.1 --port 5000; then name it: pipelines: {tracking: http://127.0.0.1:5000}")
 REFERENCE = r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:/.+)$"
 
 
@@ -33,6 +36,28 @@ def address(listen: str) -> tuple[str, int]:
         raise ValueError(f"{host} can be reached from other machines; listen on 127.0.0.1 and put a reverse "
                          "proxy with TLS before it")
     return bare, int(port)
+
+
+def unfit(tracking: str | None, artifacts: str | None = None) -> tuple[str, str] | None:
+    """Why the stages of a system engine cannot be tracked there, and what to do; None where they can. Pure.
+
+    Training runs as a user who must not be able to write the registry's own files, so that a server keeps it.
+    """
+    if tracking is None:
+        return ("a system engine tracks its trainings on an MLflow server, and none is named: the user who "
+                "trains must not be able to write the registry's files", SERVER)
+    if not tracking.startswith(("http://", "https://")):
+        scheme = tracking.partition(":")[0]
+        return (f"a system engine tracks its trainings on an MLflow server, not in {scheme}:…: whoever "
+                "trains could write all of the registry", SERVER)
+    if "@" in tracking.split("/")[2]:
+        return ("this address holds a name or a password, which everybody on this machine would see in the "
+                "list of processes", "give them to the engine's process as MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD")
+    if artifacts is not None and ("://" not in artifacts or artifacts.startswith("file:")):
+        return (f"artifacts in {artifacts} would be written by whoever trains", "leave `artifacts` out: the "
+                "server keeps them; or name a store, such as s3://models/mlflow")
+    return None
 
 
 def _listen(text: str) -> str:
@@ -66,7 +91,8 @@ class Ingest(Model):
 
 class Pipelines(Model):
     """The projects by name, each a folder with `opsdeck.pipeline.yaml`. `tracking` is an MLflow URI (an
-    SQLite file in the home where it is left out), `artifacts` where MLflow keeps them."""
+    SQLite file in the home where it is left out; a system engine wants a server), `artifacts` where MLflow
+    keeps them."""
 
     tracking: Text | None = None
     artifacts: Text | None = None

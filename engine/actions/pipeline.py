@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.config import Config
+from engine.config_pipelines import unfit
 from engine.errors import DocumentError, NotFound, NotPermitted, UsageError
 from engine.home import Home
 from engine.pipeline.building import places
@@ -38,6 +39,7 @@ _PACKAGES = re.compile(r"UV_.*|SSL_CERT_(FILE|DIR)|(HTTPS?|NO|ALL)_PROXY|NETRC|X
 _REGISTRY = re.compile(r"MLFLOW_TRACKING_.*|MLFLOW_S3_.*")
 _STORE = re.compile(r"AWS_.*")
 _SECRET = re.compile(r".*(SECRET|TOKEN|PASSWORD|_KEY|INDEX).*", re.IGNORECASE)
+_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@")  # in an address
 _TRACKED = frozenset({"train", "compare", "register", "staging", "page"})
 
 
@@ -61,8 +63,7 @@ def folder_of(context: Context, params: Staged) -> Path:
     single = home.mode == "single-user"
     if params.folder:
         named = Path(params.folder).expanduser()
-        if single or (".." not in named.parts and (
-                named.is_relative_to(home.path / "pipelines") or named in known.values())):
+        if single or (".." not in named.parts and (_laid_out(home, named) or named in known.values())):
             return named
         raise NotPermitted(f"the folder {params.folder} is not one that this engine builds from",
                            hint="an admin may name it in opsdeck.yaml: pipelines: projects:")
@@ -76,6 +77,14 @@ def folder_of(context: Context, params: Staged) -> Path:
     names = ", ".join(sorted(known)) or "none yet"
     raise NotFound(f"there is no project {params.project}",
                    hint=f"opsdeck.yaml names them (pipelines: projects:): {names}")
+
+
+def _laid_out(home: Home, folder: Path) -> bool:
+    """Whether it is in a commit that the engine itself has laid out; beside them steps write."""
+    try:
+        return folder.relative_to(home.path / "pipelines").parts[1:2] == ("commits",)
+    except ValueError:
+        return False
 
 
 async def _command(stage: Stage, stages: Mapping[str, Stage], process: Sequence[str], context: Context,
@@ -114,8 +123,8 @@ def _look(stage: Stage, stages: Mapping[str, Stage], process: Sequence[str], con
         [*process, stage.name, "--project", project.project, "--folder", str(folder),
          "--home", str(home.path), "--run", context.run, "--step", context.step,
          "--attempt", str(context.attempt), "--planned", str(path),
-         "--settings", json.dumps(settings(project, config, home))],
-        env=env, user=stage.user, secrets=secrets)
+         "--settings", json.dumps(settings(project, config, home)), *(["--hidden"] if secrets else [])],
+        env=env, user=stage.user, secrets=secrets, unseen=bool(secrets))
 
 
 def _keep_definition(context: Context, at: places.Places, folder: Path) -> None:
@@ -132,12 +141,30 @@ def _keep_definition(context: Context, at: places.Places, folder: Path) -> None:
 
 def settings(project: Project, config: Config, home: Home) -> dict[str, Any]:
     """What every stage is told beside the project: `tracking`, MLflow's URI, and `artifacts`, where it keeps
-    them (None: where MLflow says)."""
+    them (None: where MLflow says). Raises UsageError or NotPermitted for a registry that a system engine's
+    stages must not be given."""
+    if home.mode == "system":
+        _served(project, config)
     tracking = project.tracking or config.pipelines.tracking or f"sqlite:///{home.path}/mlflow.db"
     artifacts = config.pipelines.artifacts
     if artifacts is None and tracking.startswith("sqlite:"):
         artifacts = (home.path / "mlflow-artifacts").as_uri()
     return {"tracking": tracking, "artifacts": artifacts}
+
+
+def _served(project: Project, config: Config) -> None:
+    from engine.pipeline.releasing.registry import shown
+
+    named = config.pipelines.tracking
+    problem = unfit(named, config.pipelines.artifacts)
+    if problem is not None:
+        raise UsageError(problem[0], where="opsdeck.yaml: pipelines.tracking", hint=problem[1])
+    if project.tracking not in (None, named):
+        # The stages that register act with the engine's rights and the registry's password.
+        raise NotPermitted(f"the project names a registry of its own, {shown(str(project.tracking))}, and a "
+                           "system engine speaks to the one that its config names",
+                           where="opsdeck.pipeline.yaml: tracking",
+                           hint="leave it out; an admin names it in opsdeck.yaml: pipelines: tracking:")
 
 
 def _given(stage: Stage, project: Project, config: Config, home: Home
@@ -154,7 +181,8 @@ def _given(stage: Stage, project: Project, config: Config, home: Home
             stage.name == "train" and project.train.runs_on == "sagemaker"):
         wanted.append(_STORE)
     found = {name: value for name, value in os.environ.items() if any(one.fullmatch(name) for one in wanted)}
-    secrets = {name: f"env:{name}" for name, value in found.items() if value and _SECRET.fullmatch(name)}
+    secrets = {name: f"env:{name}" for name, value in found.items()
+               if value and (_SECRET.fullmatch(name) or _PASSWORD.search(value))}
     if stage.name == "train":
         variables = config.engine.operators_variables(home.mode)
         for reference in project.train.credentials.values():

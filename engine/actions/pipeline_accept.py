@@ -6,7 +6,6 @@ import asyncio
 import datetime as dt
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -87,30 +86,30 @@ def _look(context: Context, params: Acceptance) -> tuple[Path, bytes | None, _Fo
     folder = folder_of(context, Staged(project=params.project))
     path = folder / project.data.expectations
     text = path.read_bytes() if path.exists() else None
-    noted = places.of(home.path, project.project).result(context.run, "data")
+    at = places.of(home.path, project.project)
+    noted = at.result(context.run, "data")
     if noted is None:
         raise NotFound(f"the data stage of run {context.run} has come to nothing yet",
                        hint="pipeline.accept comes after pipeline.data")
-    return path, text, _left(Path(str(noted["output"])), project, noted, text)
+    return path, text, _left(at, project, noted, text)
 
 
-def _left(output: Path, project: Project, noted: dict[str, Any], text: bytes | None) -> _Found:
+def _left(at: places.Places, project: Project, noted: dict[str, Any], text: bytes | None) -> _Found:
+    output = at.output_of(noted)
     findings = [Finding.model_validate({key: one[key] for key in Finding.model_fields})
-                for one in json.loads(_bytes(output / "findings.json"))]
+                for one in json.loads(_bytes(output / "findings.json", at.root))]
     learned = bool(dict(noted.get("result") or {}).get("learned"))
     record = places.read_json(output.parent / "record.json") or {}
     expected = dict(dict(record.get("fields") or {}).get("expectations") or {})
     checked = expected.get(project.data.expectations)
-    base = _bytes(output / "expectations.yaml") if learned else text if text is not None else b""
+    base = _bytes(output / "expectations.yaml", at.root) if learned else text if text is not None else b""
     return _Found(findings, None if checked is None else str(checked), base, learned)
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: Path, root: Path) -> bytes:
     """A stage's file, which another user may have written: no link, no pipe, and not too large."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(handle, "rb") as file:
-            data = file.read(LARGEST + 1)
+        data = places.read_plain(path, root, LARGEST + 1)
     except OSError as error:
         raise ActionFailed(f"what the data stage left cannot be read: {error.strerror}", where=str(path),
                            hint="Run the data stage again.") from error

@@ -80,7 +80,7 @@ def _doubts(path: Path, config: Config, home: Home) -> list[Problem]:
     ids = {file.stem for place in directories(config, home.path) if place.is_dir()
            for file in procedures_in(place)}
     return config_doubts.doubts(config, load(path), actions=[*registry.names(), "shell", "manual"],
-                                procedures=ids)
+                                procedures=ids, system=home.mode == "system")
 
 
 def _show(home: Home, *, json: bool) -> int:

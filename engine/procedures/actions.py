@@ -104,14 +104,16 @@ class Command:
     its attempt: into OPSDECK_RESULT it writes one JSON object, {"result": …} or {"error": a sentence,
     "hint": …, "result": …}; to OPSDECK_PROGRESS it appends lines of JSON {"name", "step", "value"}, the
     points of a curve. It ends with 0 when it did its work. `secrets` are references by the name of the
-    variable that is to hold the value, which is masked in all that the process prints. `user`: steps is the
-    second user of a system engine, engine is the engine's own.
+    variable that is to hold the value, which is masked in all that the process prints. `unseen`: they come as
+    one JSON object on standard input instead, so that no other process of the same user finds them in the
+    environment of this one. `user`: steps is the second user of a system engine, engine is the engine's own.
     """
 
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
     user: Literal["steps", "engine"] = "steps"
     secrets: Mapping[str, str] = field(default_factory=dict)
+    unseen: bool = False
 
 
 Run = Callable[[Context, P], Awaitable[dict[str, Any]]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -207,19 +208,22 @@ class Performer:
                 return self._logged(attempt, Outcome("failed", str(error)))
         if not isinstance(asked, Command):
             return self._logged(attempt, Outcome("done", result=msgspec.to_builtins(asked)))
-        env = dict(asked.env)
+        env, hidden = dict(asked.env), {}
         for name, reference in asked.secrets.items():
-            env[name] = (await asyncio.to_thread(rendering.resolve, {"secret": reference}))[0]
+            hidden[name] = (await asyncio.to_thread(rendering.resolve, {"secret": reference}))[0]
+        if not asked.unseen:
+            env |= hidden
         carried.keep_references(attempt.references, [*(op.get("secrets") or {}).values(),
                                                      *asked.secrets.values()])
         env |= {"OPSDECK_RUN": run, "OPSDECK_STEP": step.id, "OPSDECK_ATTEMPT": str(step.attempt),
                 "OPSDECK_RESULT": str(attempt.result), "OPSDECK_PROGRESS": str(attempt.progress)}
         user = self._config.engine.steps_user if self._system and asked.user == "steps" else None
-        child = spawn(attempt, asked.argv, stdin=None, cwd=self._home, keep=True, user=user,
-                      environ=environment(os.environ, scrub=True, extra=env))
+        child = spawn(attempt, asked.argv, cwd=self._home, keep=True, user=user,
+                      stdin=json.dumps(hidden).encode() if asked.unseen else None,
+                      environ=environment(os.environ, scrub=True, extra=env), umask=0o022 if user else -1)
         left = max(0.0, end - asyncio.get_running_loop().time())
         return await self._to_its_end(run, step, child, left,
-                                      [*given.values(), *(env[name] for name in asked.secrets)])
+                                      [*given.values(), *hidden.values()])
 
     def _references(self, step: StepRun, attempt: Attempt) -> list[dict[str, str]]:
         """The references of the secrets that an attempt's process was given."""

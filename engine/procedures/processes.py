@@ -8,7 +8,10 @@ engine that was killed meanwhile reads there what its predecessor would have see
     lock     held (flock) while any process of the attempt lives; its first line is the session's
              leader, written before the command starts, its second the exit status
     stdout, stderr                      raw output, 0600
-    result.json, progress.jsonl         what the process of an action said, see `carried` and `curves`
+    said/{result.json, progress.jsonl}  what the process of an action said, see `carried` and `curves`
+
+The folder is the engine's. Of a step that runs as another user only `said/` is that user's, and the lock may
+be written: what the engine opens by name in the folder can be replaced by nobody, least of all by a link.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import contextlib
 import fcntl
 import os
 import pwd
+import re
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -46,18 +50,23 @@ class Attempt:
         return self.path / "stderr"
 
     @property
+    def said(self) -> Path:
+        """Where the process of an action may write."""
+        return self.path / "said"
+
+    @property
     def result(self) -> Path:
         """Where the process of an action says what it came to."""
-        return self.path / "result.json"
+        return self.said / "result.json"
 
     @property
     def progress(self) -> Path:
         """Where the process of an action appends the points of a curve."""
-        return self.path / "progress.jsonl"
+        return self.said / "progress.jsonl"
 
     @property
     def references(self) -> Path:
-        """Which secrets the process of an action was given. Beside the folder, which is the process's own."""
+        """Which secrets the process of an action was given."""
         return self.path.with_name(f"{self.path.name}.secrets")
 
     @property
@@ -74,12 +83,13 @@ class Attempt:
         return self._line(1)
 
     def _line(self, number: int) -> int | None:
-        """A line of the lock file, if it was written whole."""
+        """A line of the lock file, if it was written whole. The step's user may have written anything."""
         try:
-            lines = (self.path / "lock").read_text().splitlines(keepends=True)
+            with (self.path / "lock").open("rb") as file:
+                lines = file.read(64).splitlines(keepends=True)
         except OSError:
             return None
-        if number >= len(lines) or not lines[number].endswith("\n"):
+        if number >= len(lines) or not re.fullmatch(rb"[0-9]{1,10}\n", lines[number]):
             return None
         return int(lines[number])
 
@@ -115,14 +125,26 @@ class Attempt:
         The group is signalled only while its leader is seen to hold the lock: a pid alone may have
         been given to a stranger since.
         """
-        holders = self.holders() if self.alive() else []
+        alive = self.alive()
+        holders = self.holders() if alive else []
         pid = self.pid()
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            if pid in holders:
+            if pid is not None and (pid in holders or (alive and self._leads(pid))):
                 os.killpg(pid, number)
         for other in holders:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(other, number)
+
+
+    def _leads(self, pid: int) -> bool:
+        """Whether it is the leader, where the kernel does not show us what it holds open: a process of the
+        steps' user that leads a session, while the exit status is not written yet."""
+        try:
+            user = self.said.stat().st_uid
+            return (user != os.geteuid() and self.status() is None and os.getsid(pid) == pid
+                    and Path(f"/proc/{pid}").stat().st_uid == user)
+        except OSError:
+            return False
 
 
 @dataclass
@@ -155,13 +177,14 @@ class Child:
 
 
 def spawn(attempt: Attempt, argv: Sequence[str] | str, *, environ: Mapping[str, str],
-          stdin: bytes | None, cwd: Path, user: str | None = None, keep: bool = False) -> Child:
+          stdin: bytes | None, cwd: Path, user: str | None = None, keep: bool = False, umask: int = -1
+          ) -> Child:
     """Start a command in a session of its own. A string runs in `sh`. `keep`: its output goes after what
-    the files of the attempt hold already.
+    the files of the attempt hold already. `umask`: the engine's own if it is -1.
 
     Raises ActionFailed if it cannot be started: then nothing ran.
     """
-    attempt.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    attempt.said.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = ["/bin/sh", "-c", argv] if isinstance(argv, str) else list(argv)
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
     lock = os.open(attempt.path / "lock", flags, 0o600)
@@ -173,14 +196,13 @@ def spawn(attempt: Attempt, argv: Sequence[str] | str, *, environ: Mapping[str, 
         os.ftruncate(lock, 0)
         owner = pwd.getpwnam(user) if user else None
         if owner is not None:
-            for path in (attempt.path, attempt.path / "lock"):
-                os.chown(path, owner.pw_uid, owner.pw_gid)
+            _lend(attempt, owner)
         process = subprocess.Popen(
             ["/bin/sh", "-c", _SHIM, "step", str(attempt.path / "lock"), *command],
             stdin=source, stdout=files[0], stderr=files[1], env=dict(environ), cwd=cwd,
             pass_fds=(lock,), start_new_session=True,
             user=owner.pw_uid if owner else None, group=owner.pw_gid if owner else None,
-            extra_groups=[] if owner else None)
+            extra_groups=[] if owner else None, umask=umask)
         return Child(attempt, process, os.pidfd_open(process.pid))
     except BlockingIOError:
         raise ActionFailed("another process already runs this attempt",
@@ -190,6 +212,18 @@ def spawn(attempt: Attempt, argv: Sequence[str] | str, *, environ: Mapping[str, 
     finally:
         for fd in (lock, source, *files):
             os.close(fd)
+
+
+def _lend(attempt: Attempt, owner: pwd.struct_passwd) -> None:
+    """Let another user through to the lock, and write into `said/`; nobody else comes in. Raises OSError."""
+    for folder in (attempt.path.parent.parent, attempt.path.parent):
+        folder.chmod(0o711)
+    for path, mode in ((attempt.path, 0o710), (attempt.path / "lock", 0o660)):
+        os.chown(path, -1, owner.pw_gid)
+        path.chmod(mode)
+    if attempt.said.stat().st_uid != owner.pw_uid:
+        attempt.said.chmod(0o755)
+        os.chown(attempt.said, owner.pw_uid, owner.pw_gid)
 
 
 def _stdin(data: bytes | None) -> int:

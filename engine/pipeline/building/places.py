@@ -11,16 +11,20 @@
 
 In a single-user engine all of it is the user's, 0700. In a system engine stages run as the steps' user, who
 owns the first five, and the engine's own process must not write where that user can put a link in its way:
-what stages of the engine's user make, and what the engine notes itself, is below engine/, which others read.
+what stages of the engine's user make, and what the engine notes itself, is below engine/. Each of the two
+reads what the other has made, and nobody else does: the project's folder is the engine's, and its group,
+which alone may pass through it, that of the steps' user.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import pwd
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +101,15 @@ class Places:
                 return found
         return None
 
+    def output_of(self, noted: Mapping[str, Any]) -> Path:
+        """Where a stage's output lies, by its note. Raises ActionFailed for a note that leads elsewhere: one
+        of a system engine's steps is another user's."""
+        found = Path(str(noted.get("output")))
+        if self.apart and (".." in found.parts or not found.is_relative_to(self.root)):
+            raise ActionFailed("what was noted of a stage leads out of the project's folder",
+                               where=str(found), hint="run the stage again")
+        return found
+
     def results(self, run: str, stages: Mapping[str, Stage] = STAGES) -> dict[str, dict[str, Any]]:
         """As `result`, for every stage of the run that has one, by name and in the stages' order."""
         found = {name: self.result(run, name) for name in stages}
@@ -121,11 +134,15 @@ def make(home: Path, project: str, steps_user: str | None = None) -> Places:
                 folder.mkdir(mode=0o700, exist_ok=True)
             return Places(root)
         owner = pwd.getpwnam(steps_user)
-        for folder in (root.parent, root):
-            _folder(folder, 0o711)
+        _folder(root.parent, 0o711)
+        _folder(root, 0o700)
+        found = root.stat()
+        if (found.st_gid, stat.S_IMODE(found.st_mode)) != (owner.pw_gid, 0o710):
+            os.chown(root, -1, owner.pw_gid)
+            root.chmod(0o710)
         for name in (*_FOLDERS, "environments"):
             if not (root / name).is_dir():
-                _folder(root / name, 0o700)
+                _folder(root / name, 0o755)
                 os.chown(root / name, owner.pw_uid, owner.pw_gid)
         for folder in (root / "engine", *(root / "engine" / name for name in _FOLDERS)):
             _folder(folder, 0o755)
@@ -149,6 +166,25 @@ def plain(name: str) -> str:
 def write_json(path: Path, value: Mapping[str, Any], mode: int = 0o600) -> None:
     """Put a file in place whole and lasting, or not at all. Raises OSError."""
     durable.put(path, json.dumps(value, sort_keys=True, allow_nan=False).encode(), mode)
+
+
+def read_plain(path: Path, root: Path, limit: int) -> bytes:
+    """Up to `limit` bytes of a plain file below `root`, past no link. Raises OSError, ValueError for a path
+    that is not below."""
+    at = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        *folders, name = path.relative_to(root).parts
+        for folder in folders:
+            below = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+            os.close(at)
+            at = below
+        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=at)
+    finally:
+        os.close(at)
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is not a plain file")
+        return file.read(limit)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -71,14 +71,15 @@ def sweep(area: Area) -> list[str]:
     return swept
 
 
-def publish(work: Path, target: Path, area: Area) -> bool:
+def publish(work: Path, target: Path, area: Area, *, shared: bool = False) -> bool:
     """Give a work folder its place. False: the same was there already, whole, and this one is dropped.
+    `shared`: others read it.
 
     Raises ActionFailed when it cannot be written; then nothing is in place.
     """
     try:
         _sync(work)
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder_of(target, shared=shared)
         for _ in range(10):
             try:
                 work.rename(target)
@@ -128,7 +129,7 @@ def note(area: Area, run: str, stage: str, key: str, kept: Path, record: Mapping
 def folder_of(path: Path, *, shared: bool) -> None:
     """Make the folder a file is to lie in. Raises OSError."""
     if not path.parent.is_dir():
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if shared:
             path.parent.chmod(0o755)
 

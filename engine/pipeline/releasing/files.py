@@ -55,14 +55,15 @@ def ready(home: Path, folder: Path, run: str, *, version: str, manifest_sha256: 
     if project.release is None:
         raise ActionFailed("The project says nothing of a release.", where=str(folder),
                            hint="Add `release` to opsdeck.pipeline.yaml: service, folder and process.")
-    found = places.of(home, project.project).results(run)
+    at = places.of(home, project.project)
+    found = at.results(run)
     for stage in ("register", "staging"):
         if stage not in found or not found[stage].get("passed"):
             raise ActionFailed(f"This run has not passed its stage {stage}.", where=f"run {run}",
                                hint="A release is for a model that is registered and was staged.")
         if str(found[stage]["result"].get("version")) != version:
             raise _other(f"stage {stage} is of version {found[stage]['result'].get('version')}", version)
-    registered, staged = Path(found["register"]["output"]), Path(found["staging"]["output"]) / "model"
+    registered, staged = at.output_of(found["register"]), at.output_of(found["staging"]) / "model"
     made = manifests.read(_bytes(registered / "manifest.json"), str(registered / "manifest.json"))
     if made.sha256 != manifest_sha256:
         raise _other("the manifest of the run is another", version)

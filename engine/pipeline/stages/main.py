@@ -1,11 +1,12 @@
 """The process of one stage: `python -m engine.pipeline.stages.main STAGE --project NAME --folder F --home H
---run R --step S --attempt N [--settings JSON] [--planned FILE]`.
+--run R --step S --attempt N [--settings JSON] [--planned FILE] [--hidden]`.
 
 It makes the stage's folder, runs the stage, and puts what it left in place if it passed. What came of it goes
 to OPSDECK_RESULT (else to standard output), points of curves to OPSDECK_PROGRESS. Exit 0: it passed.
 
 `--planned` is what the engine found out when it looked in the cache (see `handing`); without it the process
-looks itself. Light at its start: the project is read when a stage asks for it.
+looks itself. With `--hidden` it is given secrets on standard input (see `hidden`). Light at its start: the
+project is read when a stage asks for it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import importlib
 import json
 import math
 import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -54,6 +56,10 @@ def main(argv: Sequence[str] | None = None, stages: Mapping[str, Stage] = STAGES
         stage = stages.get(asked.stage)
         if stage is None:
             raise UsageError(f"there is no stage {asked.stage}", hint=f"stages: {', '.join(stages)}")
+        if asked.hidden:
+            from engine.pipeline.stages import hidden
+
+            hidden.take()
         told = _stage(asked, stage, find, stages)
     except OpsdeckError as error:
         told = {"error": _sentence(error), "hint": error.hint}
@@ -74,6 +80,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--attempt", type=int, required=True)
     parser.add_argument("--settings", type=json.loads, default={})
     parser.add_argument("--planned", type=Path)
+    parser.add_argument("--hidden", action="store_true")
     return parser.parse_args(argv)
 
 
@@ -96,7 +103,12 @@ def _stage(asked: argparse.Namespace, stage: Stage, find: Find,
         work = _work(asked, planned, folder)
         made = _Making(asked, stage, at, area, planned, folder)
         try:
-            done = find(stage.name).run(work)
+            try:
+                if at.apart and area == at.own:
+                    _take_over(work, folder / "inputs", planned["fields"]["inputs"])
+                done = find(stage.name).run(work)
+            finally:
+                shutil.rmtree(folder / "inputs", ignore_errors=True)
             return made.finish(done)
         except Exception as error:
             made.fail(_sentence(error) if isinstance(error, OpsdeckError) else _one_line(error))
@@ -125,6 +137,20 @@ def _work(asked: argparse.Namespace, planned: Mapping[str, Any], folder: Path) -
     return work
 
 
+def _take_over(work: Work, into: Path, known: Mapping[str, Mapping[str, str]]) -> None:
+    """A stage with the engine's rights reads copies: in what the steps' user owns a link could appear at any
+    moment. Raises ActionFailed for links, Conflict for a file that is not the one that was planned with."""
+    for name, path in work.inputs.items():
+        shutil.copytree(path, into / name, symlinks=True)
+        found = publishing.outputs(into / name)
+        for file, digest in known.get(name, {}).items():
+            if found.get(file, {}).get("sha256") != digest:
+                raise Conflict(f"what {name} gave in this run was changed since: {file}",
+                               where=str(path / file),
+                               hint="start a new run: what has not changed is taken from the cache")
+    object.__setattr__(work, "inputs", {name: into / name for name in work.inputs})
+
+
 class _Making:
     """What becomes of a stage's folder."""
 
@@ -132,7 +158,7 @@ class _Making:
                  planned: Mapping[str, Any], folder: Path) -> None:
         self._run, self._attempt, self._project_folder = asked.run, asked.attempt, Path(asked.folder)
         self._stage, self._area, self._planned, self._folder = stage, area, planned, folder
-        self._readable = at.apart and area == at.own
+        self._readable = at.apart
         self._filed = False
 
     def finish(self, done: Done) -> dict[str, Any]:
@@ -154,7 +180,7 @@ class _Making:
         record: Mapping[str, Any] = {"says": done.says, "result": result}
         if self._readable:
             _open_to_all(self._folder)
-        if not publishing.publish(self._folder, target, self._area):
+        if not publishing.publish(self._folder, target, self._area, shared=self._readable):
             record = publishing.intact(target, key) or record
             print("the same was made by another run meanwhile, and is taken", flush=True)
         self._filed = True
@@ -171,6 +197,8 @@ class _Making:
     def _file(self, why: str, record: Mapping[str, Any]) -> None:
         self._filed = True
         places.write_json(self._folder / publishing.RECORD, {**record, "passed": False})
+        if self._readable:
+            _open_to_all(self._folder)
         kept = publishing.file_failure(self._folder, self._area)
         print(f"what it left, its log too, is kept in {kept}", flush=True)
         publishing.note(self._area, self._run, self._stage.name, str(self._planned["key"]), kept,
@@ -198,11 +226,13 @@ class _Making:
 
 
 def _open_to_all(folder: Path) -> None:
-    """What the engine's own user made is read by stages of the other."""
+    """What one of the two users made is read by the other, however the project's code has left it."""
     for at, _, names in os.walk(folder):
         Path(at).chmod(0o755)
         for name in names:
-            (Path(at) / name).chmod(0o644)
+            path = Path(at) / name
+            if not path.is_symlink():
+                path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
 
 
 def _sentence(error: OpsdeckError) -> str:

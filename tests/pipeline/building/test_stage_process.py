@@ -19,7 +19,7 @@ import pytest
 from engine import home as homes
 from engine.actions.pipeline import Staged, _given, folder_of, settings
 from engine.config import Config
-from engine.errors import NotFound, NotPermitted
+from engine.errors import NotFound, NotPermitted, UsageError
 from engine.pipeline.building import handing, places, plan
 from engine.pipeline.project.model import Project
 from engine.pipeline.project.reading import read
@@ -150,6 +150,7 @@ def test_a_system_engine_builds_only_what_its_config_names_or_it_laid_out_itself
     laid_out = tmp_path / "pipelines" / "delays" / "commits" / "abc"
     assert folder_of(system, Staged(project="delays", folder=str(laid_out))) == laid_out
     for given in (Staged(project="/elsewhere/x"), Staged(project="delays", folder="/elsewhere"),
+                  Staged(project="delays", folder=str(tmp_path / "pipelines" / "delays" / "work" / "x")),
                   Staged(project="delays", folder=str(tmp_path / "pipelines" / ".." / ".." / "x"))):
         with pytest.raises(NotPermitted):
             folder_of(system, given)
@@ -176,4 +177,27 @@ def test_a_stage_is_given_the_variables_it_cannot_do_without_and_no_other(
     train = changed(known, train={**known.train.model_dump(), "credentials": {"STORE_PASSWORD": "env:STORE"}})
     assert _given(STAGES["train"], train, config, home)[1]["STORE"] == "env:STORE"
     with pytest.raises(NotPermitted, match="STORE"):
-        _given(STAGES["train"], train, config, homes.at(tmp_path, "system"))
+        _given(STAGES["train"], train, remote, homes.at(tmp_path, "system"))
+
+
+@pytest.mark.parametrize(("pipelines", "says"), [
+    ({}, "none is named"),
+    ({"tracking": "sqlite:////srv/mlflow.db"}, "not in sqlite:…"),
+    ({"tracking": "http://engine:secret@127.0.0.1:5000"}, "holds a name or a password"),
+    ({"tracking": "http://127.0.0.1:5000", "artifacts": "/srv/artifacts"}, "written by whoever trains")])
+def test_a_system_engine_begins_nothing_without_a_server_that_keeps_the_registry(
+        folder: Path, tmp_path: Path, pipelines: dict[str, str], says: str) -> None:
+    config = Config.model_validate({"pipelines": pipelines})
+    with pytest.raises(UsageError, match=says) as told:
+        settings(read(folder), config, homes.at(tmp_path, "system"))
+    assert told.value.hint and "secret" not in str(told.value)
+    assert settings(read(folder), config, homes.at(tmp_path))
+
+
+def test_a_project_cannot_have_the_registrys_password_sent_to_a_server_of_its_own(
+        folder: Path, tmp_path: Path) -> None:
+    config = Config.model_validate({"pipelines": {"tracking": "http://127.0.0.1:5000"}})
+    system, own = homes.at(tmp_path, "system"), changed(read(folder), tracking="http://elsewhere:5000")
+    with pytest.raises(NotPermitted, match="a registry of its own, http://elsewhere:5000"):
+        settings(own, config, system)
+    assert settings(changed(own, tracking="http://127.0.0.1:5000"), config, system)["artifacts"] is None

@@ -6,6 +6,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import pwd
 import signal
 import stat
 import subprocess
@@ -190,6 +191,8 @@ def test_a_system_engines_own_notes_are_where_the_steps_user_cannot_write(tmp_pa
     assert found.apart and places.of(tmp_path, "delays") == found
     assert found.own.root != found.steps.root
     work = (found.root / "work").stat()
-    assert work.st_uid != 0 and stat.S_IMODE(work.st_mode) == 0o700
+    assert work.st_uid != 0 and stat.S_IMODE(work.st_mode) == 0o755
+    root = found.root.stat()
+    assert (root.st_gid, stat.S_IMODE(root.st_mode)) == (pwd.getpwnam("nobody").pw_gid, 0o710)
     for path in (found.root, found.own.root, found.own.root / "runs"):
         assert path.stat().st_uid == 0 and not path.stat().st_mode & 0o022

@@ -17,6 +17,7 @@ from engine.errors import ActionFailed, UsageError
 from engine.pipeline.child import environments
 from engine.pipeline.child.lines import Lines
 from engine.pipeline.project.model import Ray
+from engine.pipeline.stages import hidden
 from engine.pipeline.stages.train import parcel, worker
 from engine.pipeline.stages.train.job import KEY, LOG, WHAT, Job, Trained
 from engine.procedures.secrets import mask
@@ -54,7 +55,8 @@ def cluster(settings: Ray) -> Iterator[Any]:
         "address": "local", "num_cpus": math.ceil(settings.cpus), "num_gpus": 0, "object_store_memory": STORE,
         "include_dashboard": False, "_temp_dir": place}
     try:
-        ray.init(**given, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+        with hidden.withheld():  # its processes take the environment along, and run the project's code
+            ray.init(**given, log_to_driver=False, logging_level="ERROR", configure_logging=False)
     except Exception as error:  # Ray raises its own, and ConnectionError, ValueError, RuntimeError
         if place:
             shutil.rmtree(place, ignore_errors=True)

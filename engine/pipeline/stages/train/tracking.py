@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from engine.errors import ActionFailed, OpsdeckError
 from engine.pipeline.releasing.registry import Registry, shown
+from engine.pipeline.stages import hidden
 from engine.pipeline.stages.contract import Work
 from engine.pipeline.stages.train.curve import Curve, Point
 
@@ -96,12 +97,13 @@ class Tracking:
         if self._thread.is_alive() or self._run is None:
             return Tracked(None, f"{shown(self._uri)} has not answered")
         try:
-            if status != "KILLED":
-                self._send()
-                if self._unsent:
-                    return self._given_up(self._trouble or "some of the curve could not be sent")
-                self._finish(metrics or {}, tags or {}, files)
-            self._client.set_terminated(self._run, status)
+            with hidden.using():
+                if status != "KILLED":
+                    self._send()
+                    if self._unsent:
+                        return self._given_up(self._trouble or "some of the curve could not be sent")
+                    self._finish(metrics or {}, tags or {}, files)
+                self._client.set_terminated(self._run, status)
         except Exception as error:  # whatever MLflow, its store or the network raise
             return self._given_up(_said(error))
         return Tracked(self._run)
@@ -114,7 +116,8 @@ class Tracking:
 
     def _live(self) -> None:
         try:
-            self._start()
+            with hidden.using():
+                self._start()
         except Exception as error:  # told by `check` or `end`
             why = _said(error.__cause__ or error)
             self._problem = ActionFailed(f"The training's run cannot be begun in MLflow: {why}",
@@ -123,7 +126,8 @@ class Tracking:
         finally:
             self._begun.set()
         while not self._closing.wait(SEND):
-            self._send()
+            with hidden.using():
+                self._send()
 
     def _start(self) -> None:
         work = self._work
