@@ -85,6 +85,27 @@ def altered(kept: Kept, memo: Memo) -> str | None:
 
 def latest(area: Area, stage: str) -> Mapping[str, Any] | None:
     """The record of that stage that was put in place last."""
+    return next(_records(area, stage), None)
+
+
+def unlike_all(area: Area, stage: str, fields: Mapping[str, Any]) -> Difference | None:
+    """How a stage's fields but its inputs differ from the latest that is kept; None if one that is kept has
+    them all, or nothing is kept. Tells of a miss before the inputs are known."""
+    first, now = None, _without_inputs(fields)
+    for record in _records(area, stage):
+        found = differing(_without_inputs(record["fields"]), now)
+        if found is None:
+            return None
+        first = first or found
+    return first
+
+
+def _without_inputs(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name != "inputs"}
+
+
+def _records(area: Area, stage: str) -> Iterator[Mapping[str, Any]]:
+    """Of that stage, the latest first."""
     found = []
     try:
         for folder in area.stage(stage).iterdir():
@@ -94,8 +115,7 @@ def latest(area: Area, stage: str) -> Mapping[str, Any] | None:
     for _, folder in sorted(found, reverse=True):
         record = publishing.intact(folder)
         if record is not None and isinstance(record.get("fields"), dict):
-            return record
-    return None
+            yield record
 
 
 @dataclass(frozen=True)

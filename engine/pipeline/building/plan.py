@@ -80,16 +80,22 @@ def plan(project: Project, folder: Path, places: Places, run: str | None = None,
 
 def _foreseen(stage: Stage, project: Project, folder: Path, places: Places, memo: Memo,
               outputs: Mapping[str, Mapping[str, str]]) -> tuple[Planned, Kept | None]:
+    if not stage.cached:
+        return Planned(stage.name, "miss", None, ALWAYS), None
     missing = [name for name in stage.needs if name not in outputs]
+    fields, _ = stage_fields.of(stage, project, folder, memo,
+                                {name: outputs[name] for name in stage.needs if name not in missing})
+    area = places.area(stage)
     if missing:
+        if cache.latest(area, stage.name) is None:
+            return Planned(stage.name, "miss", None, NEVER), None
+        differing = cache.unlike_all(area, stage.name, fields)
+        if differing is not None:
+            return Planned(stage.name, "miss", None, str(differing)), None
         names = " and ".join([", ".join(missing[:-1]), missing[-1]] if missing[1:] else missing)
         gives = "give" if missing[1:] else "gives"
         return Planned(stage.name, "unknown", None, f"waits for what {names} {gives}"), None
-    if not stage.cached:
-        return Planned(stage.name, "miss", None, ALWAYS), None
-    fields, _ = stage_fields.of(stage, project, folder, memo, {name: outputs[name] for name in stage.needs})
     key = cache.key(fields)
-    area = places.area(stage)
     kept = cache.look_up(area, stage.name, key, memo)
     if kept is not None:
         return Planned(stage.name, "hit", key, f"made by run {kept.record.get('run')}"), kept

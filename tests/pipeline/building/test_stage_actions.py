@@ -121,7 +121,7 @@ async def test_a_dry_run_says_hit_miss_and_the_first_field_that_differs(pipe: Pi
         live = await k.start("- {id: ask, title: A, manual: x}\n" + pipe.steps())
         before = await dry_run(k.executor, live.progress, probe=False)
     assert [one.reason for one in before.steps[1:3]] == [
-        "would run: miss: never run", "would run: not known yet: waits for what one gives"]
+        "would run: miss: never run", "would run: miss: never run"]
     run = await pipe.run()
     pipe.change('{function: "train:main"}', '{function: "train:main"}\n  params: {lr: 0.1}')
     async with pipe.engine() as k:

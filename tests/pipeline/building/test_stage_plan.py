@@ -51,11 +51,20 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def test_of_a_project_that_never_ran_the_first_stages_miss_and_the_others_wait(world: World) -> None:
+def test_of_a_project_that_never_ran_every_stage_misses(world: World) -> None:
     found = world.plan()
-    assert found["tests"] == ("miss", "never run") and found["data"] == ("miss", "never run")
-    assert found["train"] == ("unknown", "waits for what data gives")
-    assert found["compare"][0] == "unknown" and found["page"] == ("miss", "runs every time")
+    assert {found[name] for name in LEFT} == {("miss", "never run")}
+    assert found["compare"] == found["page"] == ("miss", "runs every time")
+
+
+def test_a_stage_that_waits_for_another_is_a_miss_as_soon_as_that_is_sure(world: World) -> None:
+    for stage in LEFT:
+        world.do(stage)
+    (world.folder / "data" / "rows.csv").write_text("id\n1\n")
+    assert world.plan()["train"] == ("unknown", "waits for what data gives")
+    world.change('{function: "train:main"}', '{function: "train:main"}\n  params: {lr: 0.1}')
+    assert world.plan()["train"] == ("miss", "settings.train.params.lr: nothing → 0.1")
+    assert world.plan()["evaluate"] == ("unknown", "waits for what data and train give")
 
 
 def test_all_that_is_unchanged_hits_and_what_changed_is_named(world: World) -> None:
