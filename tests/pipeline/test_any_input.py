@@ -54,7 +54,7 @@ def models(draw):
     return made
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(models())
 def test_every_metric_has_a_value_with_an_interval_or_a_reason(pair):
     first, second = pair
