@@ -19,6 +19,7 @@ from engine.config import Asking, Config
 from engine.errors import JournalError
 from engine.journal.events import ENGINE, SYSTEM, NewEvent
 from engine.procedures.approvals import counting
+from engine.procedures.authors import words
 from engine.procedures.decide import waiting_steps
 from engine.procedures.executor import Live
 from engine.procedures.recorder import Recorder
@@ -149,15 +150,16 @@ class Asker:
     def _question(self, live: Live, step: StepRun, again: bool) -> Question:
         run, rule = live.progress, step.wanted.approvals
         assert rule is not None
-        given = counting(step.approvals, rule=rule, initiator_uid=run.initiator.uid, digest=step.digest,
-                         now=self._clock())
+        given = counting(step.approvals, wanted=step.wanted, initiator_uid=run.initiator.uid,
+                         digest=step.digest, now=self._clock())
         return Question(
             run=run.id, procedure=run.document.id, title=run.document.title, step=step.id,
             step_title=step.spec.title, service=run.service, command=step.command or "",
             evidence=self._evidence(live, step.id), starter=run.initiator.user, roles=tuple(rule.roles),
             not_initiator=rule.not_initiator, wanted=rule.min, given=tuple(a.user for a in given),
             expires=step.expires, digest=step.digest, host=self._host,
-            home=None if self._home is None else str(self._home), again=again)
+            home=None if self._home is None else str(self._home), again=again,
+            written="" if step.wanted.authors is None else words(step.wanted.authors))
 
     async def _record(self, kind: str, gate: Gate, text: str) -> None:
         await self._recorder.append([NewEvent(run=ENGINE, kind=kind, at=self._clock(), actor=SYSTEM,

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from engine.config_pipelines import Pipelines
 from engine.config_routers import Router
-from engine.fields import Approvals, Duration, Model, Typed
+from engine.fields import Approvals, Duration, Model, Text, Typed
 
 Role = Literal["viewer", "operator", "approver", "admin"]
 SIGNALS = ("p50_ms", "p95_ms", "p99_ms", "error_ratio", "rps", "in_flight", "age_s")
 Signal = Literal["p50_ms", "p95_ms", "p99_ms", "error_ratio", "rps", "in_flight", "age_s"]
+
+
+Email = Annotated[str, Field(min_length=1, pattern=r"^[^<>\x00-\x1f]+$")]
 
 
 class Engine(Model):
@@ -154,10 +157,12 @@ class Reserved(Model):
 
 
 class Config(Model):
-    """The whole of `opsdeck.yaml`."""
+    """The whole of `opsdeck.yaml`. `people`: the e-mails in Git of each user, so that nobody approves what
+    they wrote."""
 
     engine: Engine = Engine()
     roles: dict[Role, Members] = {}
+    people: dict[Text, list[Email]] = {}
     policy: Policy = Policy()
     services: dict[str, Service] = {}
     alerts: Alerts = Alerts()

@@ -138,7 +138,7 @@ class Engine:
         return wire.Snapshot(
             at=self._executor.clock(), seq=self._seq, services=self._services(),
             runs=[*running, *ended],
-            waiting=waiting(self._unfinished(), caller.roles, caller.uid),
+            waiting=waiting(self._unfinished(), caller.roles, caller.uid, caller.user),
             engine=self.info(caller))
 
     async def snapshots(self, caller: Caller) -> AsyncIterator[wire.Snapshot]:

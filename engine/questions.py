@@ -29,7 +29,8 @@ _CARD = "application/vnd.microsoft.card.adaptive"
 class Question:
     """One open gate. `evidence` is a sentence or two; `home` is named in the commands unless it is None.
 
-    `expires`: UTC seconds. `again`: the engine ended before it knew whether the question had arrived.
+    `written`: who wrote what it puts into production, and may not approve it. `expires`: UTC seconds.
+    `again`: the engine ended before it knew whether the question had arrived.
     """
 
     run: str
@@ -50,6 +51,7 @@ class Question:
     host: str
     home: str | None = None
     again: bool = False
+    written: str = ""
 
     @property
     def id(self) -> str:
@@ -71,6 +73,7 @@ class Question:
         people = "1 person" if self.wanted == 1 else f"{self.wanted} people"
         roles = " or ".join(self.roles)
         other = f", not {self.starter}, who started it" if self.not_initiator else ""
+        other += ", nor one who wrote it" if self.written else ""
         given = f"; given by {', '.join(self.given)}" if self.given else ""
         return f"{people} with the role {roles}{other}{given}"
 
@@ -89,7 +92,8 @@ class Question:
         """What there is to know, each with its label."""
         found = [("Procedure", f"{self.procedure}, run {self.run}, started by {self.starter}"),
                  ("Step", f"{self.step}: {self.step_title}"),
-                 ("Service", self.service or ""), ("Evidence", _cut(self.evidence or "", LONGEST)),
+                 ("Service", self.service or ""), ("Authors", _cut(self.written, LONGEST)),
+                 ("Evidence", _cut(self.evidence or "", LONGEST)),
                  ("Who may", self.who), ("Expires", self.until), ("Host", self.host)]
         if self.again:
             found.append(("Note", "this may be the second time: the engine ended while it asked"))
@@ -117,6 +121,7 @@ def as_json(question: Question) -> dict[str, Any]:
         "step": question.step, "step_title": _cut(question.step_title, LONGEST),
         "service": question.service, "command": question.shown_command,
         "evidence": question.evidence and _cut(question.evidence, LONGEST), "started_by": question.starter,
+        "written": _cut(question.written, LONGEST),
         "wanted": question.wanted, "roles": list(question.roles), "not_initiator": question.not_initiator,
         "approved_by": list(question.given), "expires": question.expires, "host": question.host,
         "again": question.again,

@@ -51,7 +51,8 @@ def sentence(event: Event) -> str:
             return f"confirmed by {via} given at the start" if via else "confirmed"
         case "gate.approved":
             broken = data.get("break_glass")
-            return f"approved alone, glass broken: {broken}" if broken else "approved"
+            own = f" by an author ({data['wrote']})" if data.get("wrote") else ""
+            return f"approved alone{own}, glass broken: {broken}" if broken else "approved"
         case "gate.rejected":
             return "rejected" + why
         case "run.paused":

@@ -112,8 +112,13 @@ def gate_lines(view: wire.RunView, step: wire.StepView) -> list[str]:
         rows += [("effect", step.effect), ("undo", undo)]
     if any(one.state == "done" and (one.command or "").startswith("pipeline.page") for one in view.steps):
         rows.append(("evidence", f"`opsdeck pipeline evidence {view.id}`"))
+    if gate.written:
+        rows.append(("authors", gate.written))
     rows += [("waits for", wants(gate, view.at)), ("digest", gate.digest),
              ("answer", f"`{answer_command(gate, view.id, step.id)}`")]
+    if gate.kind == "approval" and gate.alone:
+        rows.append(("or alone", f"`opsdeck approve {view.id} {step.id} --break-glass REASON`, by "
+                                 f"{' or '.join(gate.alone)}; it is paged and reviewed"))
     return [f"  {name:<10} {plain(text)}" for name, text in rows]
 
 
@@ -135,5 +140,7 @@ def wants(gate: wire.Gate, now: float) -> str:
 def _approvals(gate: wire.Gate) -> str:
     have = f", has {', '.join(gate.approvals)}" if gate.approvals else ""
     others = ", not from who started it" if gate.not_initiator else ""
+    if gate.written:
+        others += f" or wrote it ({', '.join(gate.authors)})" if gate.authors else " or wrote it"
     return (f"{gate.approvals_needed} approval{'s' if gate.approvals_needed != 1 else ''} of "
             f"{' or '.join(gate.roles) or 'approver'}{others}{have}")

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from engine.config import Rule
 from engine.fields import Approvals, Typed
 from engine.journal.events import canonical
+from engine.procedures.authors import Authors, commits, named
 from engine.procedures.document import Step
 
 ConfirmKind = Literal["none", "yes", "typed"]
@@ -23,11 +24,13 @@ _ORDER: dict[str, int] = {"none": 0, "yes": 1, "typed": 2}
 
 @dataclass(frozen=True)
 class Requirement:
-    """What one step wants: a confirmation of `confirm` kind (typed: `expected`), and approvals."""
+    """What one step wants: a confirmation of `confirm` kind (typed: `expected`), and approvals. `authors`
+    wrote what it puts into production, where that is known and the approvals want another person."""
 
     confirm: ConfirmKind = "none"
     expected: str | None = None
     approvals: Approvals | None = None
+    authors: Authors | None = None
 
     @property
     def nothing(self) -> bool:
@@ -89,20 +92,60 @@ def binding(*, run: str, document_sha256: str, params: Mapping[str, Any], comman
     return hashlib.sha256(canonical(parts)).hexdigest()[:16]
 
 
-def counting(answers: Iterable[Answer], *, rule: Approvals, initiator_uid: int,
+def counting(answers: Iterable[Answer], *, wanted: Requirement, initiator_uid: int,
              digest: str, now: float) -> list[Answer]:
-    """The approvals that count: for this digest, one per person, not too old, not the initiator's.
+    """The approvals that count: for this digest, one per person, not too old, not the initiator's and not an
+    author's. None count where none are wanted.
 
     A break-glass approval counts for everybody's; it is the caller's to allow and to report.
     """
+    if wanted.approvals is None:
+        return []
     people: dict[int, Answer] = {}
     for answer in answers:
-        if answer.digest != digest or now - answer.at > rule.max_age:
+        if answer.digest != digest or now - answer.at > wanted.approvals.max_age:
             continue
-        if rule.not_initiator and answer.uid == initiator_uid and not answer.break_glass:
+        if not answer.break_glass and concerned(wanted, answer.user, answer.uid, initiator_uid):
             continue
         people[answer.uid] = answer
     return list(people.values())
+
+
+def concerned(wanted: Requirement, user: str, uid: int, initiator_uid: int) -> bool:
+    """Whether it is somebody's own work, where another person is wanted: they started the run, or wrote what
+    the step puts into production."""
+    if wanted.approvals is None or not wanted.approvals.not_initiator:
+        return False
+    return uid == initiator_uid or (wanted.authors is not None and wanted.authors.of(user) is not None)
+
+
+def objection(wanted: Requirement, *, user: str, uid: int, roles: Collection[str], initiator_uid: int,
+              you: bool = False) -> str | None:
+    """Why somebody's approval does not count, as a clause that says "you" of them if so asked; None if it
+    may count."""
+    rule = wanted.approvals
+    if rule is None:
+        return None
+    who = "you" if you else user
+    if not set(roles) & set(rule.roles):
+        return f"{who} {'have' if you else 'has'} none of the roles that may approve this"
+    if rule.not_initiator and uid == initiator_uid:
+        return f"{who} started this run, and its approval wants another person"
+    author = wanted.authors.of(user) if rule.not_initiator and wanted.authors is not None else None
+    if author is None:
+        return None
+    taken = "" if author.by == "people" else f", taken for {'yours' if you else user} by the e-mail or name"
+    return (f"{who} wrote what this step puts into production ({commits(author)}, by {named(author)}"
+            f"{taken}), and its approval wants another person")
+
+
+def ways(wanted: Requirement, alone: Sequence[str]) -> str:
+    """What somebody whose approval does not count can do. `alone`: the roles that may break the glass."""
+    roles = " or ".join(wanted.approvals.roles) if wanted.approvals is not None else ""
+    broken = (f"{' or '.join(alone)} may open it alone with a reason, which is recorded, paged and reviewed: "
+              "approve --break-glass REASON" if alone else
+              "nobody may break the glass here (policy: break_glass: in opsdeck.yaml)")
+    return f"another person with the role {roles} approves it; {broken}"
 
 
 def satisfied(wanted: Requirement, *, confirmation: Answer | None, approvals: Sequence[Answer],
@@ -112,8 +155,7 @@ def satisfied(wanted: Requirement, *, confirmation: Answer | None, approvals: Se
         return False
     if wanted.approvals is None:
         return True
-    good = counting(approvals, rule=wanted.approvals, initiator_uid=initiator_uid, digest=digest,
-                    now=now)
+    good = counting(approvals, wanted=wanted, initiator_uid=initiator_uid, digest=digest, now=now)
     return any(a.break_glass for a in good) or len(good) >= wanted.approvals.min
 
 

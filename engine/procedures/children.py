@@ -20,6 +20,7 @@ from engine.api import wire
 from engine.api.backend import Caller
 from engine.errors import ActionFailed, OpsdeckError
 from engine.journal.events import SYSTEM, Event, NewEvent
+from engine.procedures.authors import WRITTEN_BY
 from engine.procedures.executor import Executor, Live
 from engine.procedures.run import TERMINAL
 from engine.procedures.starting import Starter
@@ -66,7 +67,8 @@ class Children:
 
     async def start(self, run: str, step: str, procedure: str, params: Mapping[str, Any], about: str) -> str:
         """Start a procedure as the person who began the outer run; its id. The child's own gates want whom
-        they want. Raises OpsdeckError where it cannot begin, or the outer run goes back."""
+        they want, and who wrote the outer run's code is an author of the child's too. Raises OpsdeckError
+        where it cannot begin, or the outer run goes back."""
         live = self._executor.live.get(run)
         if live is None or _goes_back(live):
             raise ActionFailed(f"run {run} goes back, so it starts no other run")
@@ -80,7 +82,8 @@ class Children:
         caller = Caller(by.user, by.uid, 0, frozenset({"operator"}), f"run {run}, step {step}")
         request = wire.StartRun(procedure=procedure, params=dict(params))
         await self._starter.start(caller, request, id, cause={
-            "run": run, "step": step, "about": about, "approved": _approved(live)})
+            "run": run, "step": step, "about": about, "approved": _approved(live),
+            **({WRITTEN_BY: outer.written_by} if outer.written_by else {})})
         if _goes_back(live):  # it was aborted while the child began
             await self.abort(id, f"run {run} goes back")
         return id

@@ -25,6 +25,7 @@ from engine.procedures.folding import begin
 from engine.procedures.planning import Planner, provisional
 from engine.procedures.recorder import Recorder, to_the_end
 from engine.procedures.run import RunProgress, StepRun
+from engine.procedures.users import known_users
 
 log = logging.getLogger("opsdeck")
 RETRY_JOURNAL = 1.0
@@ -62,7 +63,8 @@ class Executor:
         self.config = config
         self.home = home
         self.clock = clock
-        self.planner = Planner(registry, config.policy.rules, home, performer.boot, clock)
+        self.planner = Planner(registry, config.policy.rules, home, performer.boot, clock, config.people,
+                               known_users(config))
         self.live: dict[str, Live] = {}
         self.on_caught_up: Callable[[], None] = lambda: None
         self.on_ended: Callable[[Live], None] = lambda live: None
@@ -75,7 +77,8 @@ class Executor:
         """Execute by another config from now on; a run keeps the policy that it began with."""
         self.config = config
         self.performer.use_config(config)
-        self.planner = replace(self.planner, rules=config.policy.rules)
+        self.planner = replace(self.planner, rules=config.policy.rules, people=config.people,
+                               users=known_users(config))
 
     @property
     def problem(self) -> str | None:

@@ -16,10 +16,13 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import replace
 
+import msgspec
+
 from engine.config import Rule
 from engine.fields import Approvals
 from engine.journal.events import Event
 from engine.procedures.approvals import Answer, Requirement
+from engine.procedures.authors import WRITTEN_BY, Authors
 from engine.procedures.document import Document
 from engine.procedures.run import UNDO, RunProgress, StepRun, undo_spec
 
@@ -37,6 +40,8 @@ def begin(event: Event, document: Document) -> RunProgress:
         steps={s.id: StepRun(id=s.id, spec=s) for s in document.steps}, needs=document.all_needs())
     if data.get("policy") is not None:
         run.rules = [Rule.model_validate(rule) for rule in data["policy"]]
+    cause = data.get("cause")
+    run.inherited = list(cause.get(WRITTEN_BY, ())) if isinstance(cause, dict) else []
     run.n, run.last_at = event.n, event.at
     return run
 
@@ -75,8 +80,10 @@ def _ready(run: RunProgress, event: Event) -> None:
     approvals = gate["approvals"]
     step.state, step.attempt = "waiting", event.attempt or 1
     step.op, step.command, step.digest = data["op"], data["command"], data["digest"]
+    written = gate.get("authors")
     step.wanted = Requirement(gate["confirm"], gate["expected"],
-                              Approvals.model_validate(approvals) if approvals else None)
+                              Approvals.model_validate(approvals) if approvals else None,
+                              msgspec.convert(written, Authors) if written else None)
     step.effect = data["effect"]
     step.ready_at, step.started, step.ended = event.at, None, None
     step.confirmation, step.approvals, step.tries = None, [], 0

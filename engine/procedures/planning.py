@@ -7,9 +7,11 @@ done; the executor commits the events, and only then takes the copy for the stat
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from engine.config import Rule
 from engine.errors import OpsdeckError
@@ -19,6 +21,7 @@ from engine.procedures import expressions, rendering
 from engine.procedures.actions import Registry
 from engine.procedures.approvals import Requirement, binding, requirement
 from engine.procedures.attempts import Outcome
+from engine.procedures.authors import Authors, resolve
 from engine.procedures.folding import apply, fork
 from engine.procedures.run import UNDO, RunProgress, StepRun, undo_spec
 
@@ -39,13 +42,16 @@ class Plan:
 @dataclass(frozen=True)
 class Planner:
     """Plans for the runs of one engine. `boot` identifies the boot of the machine, for intents;
-    `rules` are the policy for what has not begun (and of old runs that recorded none)."""
+    `rules` are the policy for what has not begun (and of old runs that recorded none). `people` are the
+    e-mails of users, and `users` those that the config tells of, to know an author by."""
 
     registry: Registry
     rules: Sequence[Rule]
     home: Path
     boot: str
     clock: Callable[[], float]
+    people: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    users: frozenset[str] = frozenset()
 
     def event(self, run: str, kind: str, actor: Actor = SYSTEM, *, step: str | None = None,
               attempt: int | None = None, **data: Any) -> NewEvent:
@@ -158,12 +164,18 @@ class Planner:
             return Requirement()
         wanted = requirement(step.spec, action=rendered.action, service=rendered.service,
                              rules=self.rules if run.rules is None else run.rules)
+        if wanted.approvals is not None and wanted.approvals.not_initiator:
+            wanted = replace(wanted, authors=self.authors(run))
         if wanted.expected is None:
             return wanted
         names = rendering.context(run, self.home)
         names["service"] = rendered.service or ""
         where = f"{run.document.id}: step {step.id}"
         return replace(wanted, expected=expressions.render(wanted.expected, names, where))
+
+    def authors(self, run: RunProgress) -> Authors | None:
+        """Who wrote what the run puts into production, by the config of now; None where nothing is told."""
+        return resolve(run.written_by, people=self.people, known=self.users, initiator=run.initiator)
 
     def _given(self, auto: Mapping[str, Any], step: StepRun, wanted: Requirement) -> str | None:
         """The confirmation that was given with the start of the run, if it fits this gate."""
@@ -205,8 +217,9 @@ def provisional(event: NewEvent, n: int) -> Event:
 
 
 def _gate(wanted: Requirement) -> dict[str, Any]:
+    authors = {"authors": msgspec.to_builtins(wanted.authors)} if wanted.authors is not None else {}
     return {"confirm": wanted.confirm, "expected": wanted.expected,
-            "approvals": wanted.approvals.model_dump() if wanted.approvals else None}
+            "approvals": wanted.approvals.model_dump() if wanted.approvals else None, **authors}
 
 
 def _undo_step(run: RunProgress, id: str) -> StepRun:

@@ -12,6 +12,7 @@ from engine.config import Rule
 from engine.journal.events import Actor
 from engine.procedures.actions import Effect
 from engine.procedures.approvals import Answer, Requirement
+from engine.procedures.authors import WRITTEN_BY
 from engine.procedures.document import Document, Goto, Operation, Step
 
 StepState = Literal["planned", "waiting", "intent", "done", "failed", "unknown", "skipped", "undone"]
@@ -95,7 +96,8 @@ class StepRun:
 @dataclass
 class RunProgress:
     """Everything known of a run. `n` is the number of events folded: the run's revision; `rules` the
-    policy it began with, None if it recorded none."""
+    policy it began with, None if it recorded none; `inherited` what the run that began it has told of who
+    wrote what is put into production."""
 
     id: str
     document: Document
@@ -110,6 +112,7 @@ class RunProgress:
     steps: dict[str, StepRun]
     needs: dict[str, list[str]]
     rules: list[Rule] | None = None
+    inherited: list[Any] = field(default_factory=list)
     ended: float | None = None
     state: RunState = "running"
     reason: str | None = None
@@ -135,6 +138,13 @@ class RunProgress:
     def going_back(self) -> bool:
         """Whether it undoes, or is told to as soon as nothing is in flight: no plain step starts."""
         return self.rolling_back or self.abort != "no"
+
+    @property
+    def written_by(self) -> list[Any]:
+        """What is told of who wrote it, by the run that began this one and by steps that are done."""
+        told = [step.result[WRITTEN_BY] for step in self.steps.values() if step.state == "done"
+                and isinstance(step.result, dict) and step.result.get(WRITTEN_BY) is not None]
+        return [*self.inherited, *told]
 
     def plain_steps(self) -> list[StepRun]:
         """The document's steps, in its order, without undos."""

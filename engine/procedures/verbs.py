@@ -9,7 +9,8 @@ from engine.api import wire
 from engine.api.backend import Caller, Verb
 from engine.errors import Conflict, NotFound, NotPermitted, UsageError
 from engine.journal.events import Actor, NewEvent
-from engine.procedures.approvals import confirmed, counting
+from engine.procedures.approvals import confirmed, counting, objection, ways
+from engine.procedures.authors import commits, named
 from engine.procedures.decide import asks, waiting_steps
 from engine.procedures.executor import Executor, Live
 from engine.procedures.run import StepRun
@@ -82,16 +83,15 @@ class Verbs:
                            where=f"step {step.id}")
         if act.break_glass:
             return self._break_glass(caller, live, step, act)
-        if not caller.roles & set(rule.roles):
-            raise NotPermitted(f"{caller.user} has none of the roles that may approve this",
-                               where=f"step {step.id}", hint=f"wanted: {', '.join(rule.roles)}")
-        if rule.not_initiator and caller.uid == live.progress.initiator.uid:
-            raise NotPermitted(f"{caller.user} started this run, and its approval wants another "
-                               "person", where=f"step {step.id}")
+        against = objection(step.wanted, user=caller.user, uid=caller.uid, roles=caller.roles,
+                            initiator_uid=live.progress.initiator.uid)
+        if against is not None:
+            raise NotPermitted(against, where=f"step {step.id}",
+                               hint=ways(step.wanted, self._executor.config.policy.break_glass))
         _same(step, act)
         await self._world_unchanged(live, step, act)
         now = self._executor.clock()
-        have = counting(step.approvals, rule=rule, initiator_uid=live.progress.initiator.uid,
+        have = counting(step.approvals, wanted=step.wanted, initiator_uid=live.progress.initiator.uid,
                         digest=step.digest, now=now)
         if any(a.uid == caller.uid for a in have):
             raise Conflict(f"{caller.user} has approved this already; the same person counts once",
@@ -109,9 +109,12 @@ class Verbs:
             raise UsageError("breaking the glass wants a reason", where=f"step {step.id}",
                              hint="approve --break-glass 'why'")
         _same(step, act)
-        self._page(f"{caller.user} opened the gate of step {step.id} alone: {act.reason}", live)
+        author = step.wanted.authors.of(caller.user) if step.wanted.authors is not None else None
+        wrote = None if author is None else f"{commits(author)}, by {named(author)}"
+        own = f", who wrote what it puts into production ({wrote})," if wrote is not None else ""
+        self._page(f"{caller.user}{own} opened the gate of step {step.id} alone: {act.reason}", live)
         return [self._event(caller, live, "gate.approved", step, digest=step.digest,
-                            break_glass=act.reason, review="due")]
+                            break_glass=act.reason, review="due", wrote=wrote)]
 
     async def _reject(self, caller: Caller, live: Live, act: wire.Act) -> list[NewEvent]:
         step = _step(live, act, lambda s: s.state == "waiting" and not s.wanted.nothing,
@@ -234,7 +237,7 @@ def _gate_open(live: Live, step: StepRun, now: float) -> None:
     if not confirmed(wanted, step.confirmation, step.digest, now):
         raise Conflict("this step wants its confirmation first", where=f"step {step.id}")
     if wanted.approvals is not None:
-        have = counting(step.approvals, rule=wanted.approvals, now=now, digest=step.digest,
+        have = counting(step.approvals, wanted=wanted, now=now, digest=step.digest,
                         initiator_uid=live.progress.initiator.uid)
         if len(have) < wanted.approvals.min and not any(a.break_glass for a in have):
             raise Conflict("this step wants its approvals first", where=f"step {step.id}")

@@ -10,6 +10,7 @@ from engine.errors import OpsdeckError
 from engine.procedures import rendering
 from engine.procedures.actions import Preview
 from engine.procedures.approvals import confirmed, counting
+from engine.procedures.authors import words
 from engine.procedures.decide import current_state, waiting_steps
 from engine.procedures.executor import Executor, Live
 from engine.procedures.output import harmless
@@ -141,13 +142,15 @@ def _gate(executor: Executor, run: RunProgress, step: StepRun) -> wire.Gate | No
     approvals: list[str] = []
     if rule is not None:
         approvals = [a.user for a in counting(
-            step.approvals, rule=rule, digest=step.digest, now=now,
+            step.approvals, wanted=wanted, digest=step.digest, now=now,
             initiator_uid=run.initiator.uid)]
     fields: dict[str, Any] = {"digest": step.digest, "since": step.ready_at,
                               "approvals": approvals, "expires": step.expires}
     if rule is not None:
         fields |= {"approvals_needed": rule.min, "roles": rule.roles,
-                   "not_initiator": rule.not_initiator}
+                   "not_initiator": rule.not_initiator, "alone": list(executor.config.policy.break_glass)}
+    if wanted.authors is not None:
+        fields |= {"written": words(wanted.authors), "authors": wanted.authors.users}
     if not confirmed(wanted, step.confirmation, step.digest, now):
         if wanted.confirm == "typed":
             return wire.Gate(kind="typed", prompt=f"Type {wanted.expected} to run it",
@@ -158,6 +161,7 @@ def _gate(executor: Executor, run: RunProgress, step: StepRun) -> wire.Gate | No
         people = "person" if left == 1 else "people"
         who = f"{left} {people} with the role {' or '.join(rule.roles)}"
         other = ", not the one who started it" if rule.not_initiator else ""
+        other += ", nor one who wrote it" if wanted.authors is not None else ""
         return wire.Gate(kind="approval", prompt=f"Wants the approval of {who}{other}", **fields)
     return wire.Gate(kind="answer", prompt=step.command or "", **fields)
 

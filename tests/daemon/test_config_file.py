@@ -37,7 +37,8 @@ def test_the_shipped_schema_is_the_models() -> None:
     assert SCHEMA.read_text() == config_file.schema(), (
         "write it again: opsdeck config schema comes from engine/config_schema.json")
     assert set(json.loads(SCHEMA.read_text())["properties"]) == {
-        "engine", "roles", "policy", "services", "alerts", "pipelines", "drift", "triggers", "audiences"}
+        "engine", "roles", "people", "policy", "services", "alerts", "pipelines", "drift", "triggers",
+        "audiences"}
 
 
 def test_every_problem_is_told_at_once_with_its_line_and_the_nearest_key(tmp_path: Path) -> None:

@@ -32,7 +32,11 @@ class RunSummary(msgspec.Struct):
 
 
 class Gate(msgspec.Struct):
-    """What one step waits for. `digest` binds an answer to exactly what was shown."""
+    """What one step waits for. `digest` binds an answer to exactly what was shown.
+
+    Where the approvals want another person than the author, `written` says who wrote what the step puts into
+    production, and `authors` are the users among them. `alone`: the roles that may open it alone.
+    """
 
     kind: GateKind
     digest: str
@@ -44,6 +48,9 @@ class Gate(msgspec.Struct):
     not_initiator: bool = False
     expires: float | None = None
     since: float | None = None
+    written: str = ""
+    authors: list[str] = []
+    alone: list[str] = []
 
 
 class Preview(msgspec.Struct):
@@ -108,7 +115,8 @@ class RunView(msgspec.Struct):
 
 
 class Waiting(msgspec.Struct):
-    """Something that waits for a person, `may` says whether for the caller."""
+    """Something that waits for a person, `may` says whether for the caller, and `why` why an approval of
+    theirs would not count ("you started this run …")."""
 
     run: str
     procedure: str
@@ -119,6 +127,7 @@ class Waiting(msgspec.Struct):
     since: float
     may: bool
     expires: float | None = None
+    why: str = ""
 
 
 class Review(msgspec.Struct):
