@@ -229,9 +229,9 @@ class Engine:
                            hint="its steps: " + ", ".join(progress.steps))
         return progress, attempt or progress.steps[step].attempt
 
-    async def page(self, id: str) -> wire.Page:
+    async def page(self, id: str, html: bool = False) -> wire.Page:
         await self._load(id)
-        return await asyncio.to_thread(evidence_pages.read, self._parts.home, id)
+        return await asyncio.to_thread(evidence_pages.read, self._parts.home, id, html=html)
 
     async def timeline(self, id: str) -> list[wire.Event]:
         await self._load(id)

@@ -152,8 +152,8 @@ def curve(id: str, step: str, attempt: int | None, offset: int) -> Call[Curve]:
     return Call("GET", _query(_run(id, "curve"), step=step, attempt=attempt, offset=offset), Curve)
 
 
-def page(id: str) -> Call[wire.Page]:
-    return Call("GET", _run(id, "page"), wire.Page)
+def page(id: str, html: bool = False) -> Call[wire.Page]:
+    return Call("GET", _query(_run(id, "page"), html=1 if html else None), wire.Page)
 
 
 def timeline(id: str) -> Call[Events]:

@@ -87,8 +87,8 @@ class Client:
     def curve(self, id: str, step: str, attempt: int | None = None, offset: int = 0) -> Curve:
         return self._ask(calls.curve(id, step, attempt, offset))
 
-    def page(self, id: str) -> wire.Page:
-        return self._ask(calls.page(id))
+    def page(self, id: str, *, html: bool = False) -> wire.Page:
+        return self._ask(calls.page(id, html))
 
     def timeline(self, id: str) -> list[wire.Event]:
         return self._ask(calls.timeline(id)).events

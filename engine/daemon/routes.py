@@ -166,7 +166,7 @@ class Api:
                                          int(_number(request, "offset", 0, 0, 2**53)))
 
     async def page(self, request: Request, caller: Caller) -> wire.Page:
-        return await self._backend.page(request.path_params["id"])
+        return await self._backend.page(request.path_params["id"], _number(request, "html", 0, 0, 1) == 1)
 
     async def timeline(self, request: Request, caller: Caller) -> Events:
         return Events(self._clock(), await self._backend.timeline(request.path_params["id"]))

@@ -129,9 +129,9 @@ class Performer:
             stdin = text.encode()
             secrets += [secret] if secret else []
         env |= {"OPSDECK_RUN": run, "OPSDECK_STEP": step.id, "OPSDECK_ATTEMPT": str(step.attempt)}
-        child = spawn(attempt, op["shell"], stdin=stdin, cwd=self._home,
-                      environ=environment(os.environ, scrub=self._system, extra=env),
-                      user=self._config.engine.steps_user if self._system else None)
+        user = self._config.engine.steps_user if self._system else None
+        child = spawn(attempt, op["shell"], stdin=stdin, cwd=self._home, user=user,
+                      environ=environment(os.environ, scrub=self._system, extra=env, user=user))
         return await self._to_its_end(run, step, child, step.spec.timeout, secrets)
 
     async def _to_its_end(self, run: str, step: StepRun, child: Child, timeout: float,
@@ -220,7 +220,8 @@ class Performer:
         user = self._config.engine.steps_user if self._system and asked.user == "steps" else None
         child = spawn(attempt, asked.argv, cwd=self._home, keep=True, user=user,
                       stdin=json.dumps(hidden).encode() if asked.unseen else None,
-                      environ=environment(os.environ, scrub=True, extra=env), umask=0o022 if user else -1)
+                      environ=environment(os.environ, scrub=True, extra=env, user=user),
+                      umask=0o022 if user else -1)
         left = max(0.0, end - asyncio.get_running_loop().time())
         return await self._to_its_end(run, step, child, left,
                                       [*given.values(), *hidden.values()])

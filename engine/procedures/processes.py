@@ -236,9 +236,15 @@ def _stdin(data: bytes | None) -> int:
     return fd
 
 
-def environment(base: Mapping[str, str], *, scrub: bool, extra: Mapping[str, str]) -> dict[str, str]:
-    """What a step sees: everything, or (a system engine) only what names no secret, plus `extra`."""
+def environment(base: Mapping[str, str], *, scrub: bool, extra: Mapping[str, str], user: str | None = None
+                ) -> dict[str, str]:
+    """What a step sees: everything, or (a system engine) only what names no secret, plus `extra`. `user`: who
+    runs it, if that is not the engine's own; it has a home and a place for temporary files of its own."""
     kept = {k: v for k, v in base.items() if not scrub or k in PASSED_ON}
+    if user is not None:
+        kept.pop("TMPDIR", None)
+        with contextlib.suppress(KeyError):  # that there is no such user is told when it is started
+            kept |= {"HOME": pwd.getpwnam(user).pw_dir, "USER": user, "LOGNAME": user}
     return {"PATH": "/usr/local/bin:/usr/bin:/bin", **kept, **extra}
 
 

@@ -41,6 +41,7 @@ def test_the_page_comes_with_its_verdict_and_without_what_a_terminal_would_obey(
     page = evidence_pages.read(home, "7")
     assert (page.run, page.verdict) == ("7", "it may be released") and page.text.startswith("# Evidence")
     assert "\x1b" not in page.text and page.html == str(kept(home).resolve() / "evidence.html")
+    assert page.whole is None and evidence_pages.read(home, "7", html=True).whole == "<html></html>"
 
 
 def test_a_run_without_one_is_told_what_writes_it(home: Home) -> None:
@@ -60,5 +61,10 @@ def test_what_lies_elsewhere_or_behind_a_link_is_not_read(home: Home, tmp_path: 
         evidence_pages.read(home, "7")
     note(home, kept(home))
     (kept(home) / "evidence.md").symlink_to(secret / "evidence.md")
+    with pytest.raises(NotFound):
+        evidence_pages.read(home, "7")
+    kept(home).joinpath("evidence.md").unlink()
+    kept(home).rename(kept(home).with_name("aside"))
+    kept(home).symlink_to(secret)
     with pytest.raises(NotFound):
         evidence_pages.read(home, "7")

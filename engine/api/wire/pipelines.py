@@ -54,10 +54,11 @@ class TriggerNow(msgspec.Struct, forbid_unknown_fields=True):
 
 class Page(msgspec.Struct):
     """`GET /v1/runs/{id}/page`: the evidence of a pipeline's run, as Markdown; `html` is where the one
-    with plots lies."""
+    with plots lies, and `whole`, with `?html=1`, all of it."""
 
     run: str
     at: float
     verdict: str
     text: str
     html: str | None
+    whole: str | None = None

@@ -25,15 +25,18 @@ def planned(project: Project, prepared: Prepared) -> dict[str, Any]:
             "before": {name: dict(result) for name, result in prepared.before.items()}}
 
 
-def hand(at: Places, project: Project, prepared: Prepared, run: str, attempt: int) -> Path:
-    """Write it where the process can read it and the steps' user cannot change it. Raises ActionFailed."""
+def hand(at: Places, project: Project, prepared: Prepared, run: str, attempt: int,
+         told: Mapping[str, Any]) -> Path:
+    """Write it where the process can read it and the steps' user cannot change it, with what the stage is
+    `told` beside its settings. Raises ActionFailed."""
     name = prepared.stage.name
     path = at.own.noted(run, name).with_name(f".planned.{name}.{attempt}")
     try:
         if at.apart:  # a hit of an earlier attempt, which this one is to replace
             at.own.noted(run, name).unlink(missing_ok=True)
         publishing.folder_of(path, shared=at.apart)
-        path.write_text(json.dumps(planned(project, prepared), sort_keys=True))
+        path.write_text(json.dumps({**planned(project, prepared), "told": dict(told)}, sort_keys=True))
+        path.chmod(0o644 if at.apart else 0o600)
     except OSError as error:
         raise ActionFailed(f"what is planned for {name} cannot be written: {error.strerror}", where=str(path),
                            hint="look at the disk, then run it again") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -80,6 +81,7 @@ def _drawn(salt: str, draw: Any, inches: tuple[float, float]) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a user may have no home to cache fonts in
     with mpl.rc_context({**SETTINGS, "svg.hashsalt": salt}):
         figure = Figure(figsize=inches, layout="constrained")
         FigureCanvasSVG(figure)
