@@ -23,19 +23,12 @@ from engine.demo.command import guarded
 from engine.demo.layout import VARIANTS, Layout, ports, tracking_uri
 from engine.demo.train import Report, load_report
 from engine.errors import ActionFailed, UsageError
+from engine.pipeline.releasing.registry import ENVIRONMENT
 
 MODEL = "flights-late"  # the registered model's name; its versions are champions and challengers
 EXPERIMENT = "flights"
 # What MLflow's own server needs to serve the model. The versions are those that made it.
 REQUIRED = ("mlflow", "numpy", "onnx", "onnxruntime", "pandas")
-ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "MLFLOW_UV_AUTO_DETECT": "false",  # else it takes the requirements of the folder it runs in
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "GIT_PYTHON_REFRESH": "quiet",
-}
 
 
 def requirements() -> list[str]:

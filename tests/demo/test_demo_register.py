@@ -17,6 +17,7 @@ import pytest
 from engine.demo import export, flights, register, train
 from engine.demo.layout import CHAMPION, VARIANTS, Layout
 from engine.errors import ActionFailed, UsageError
+from engine.pipeline.releasing.registry import ENVIRONMENT
 from engine.serving import manifest
 
 # Counts outgoing internet connections and lookups of the process it is run in.
@@ -45,7 +46,7 @@ def registered(trained: Layout) -> tuple[Layout, subprocess.CompletedProcess[str
 
 @pytest.fixture(scope="module")
 def client(registered: Any) -> Any:
-    os.environ.update(register.ENVIRONMENT)
+    os.environ.update(ENVIRONMENT)
     from mlflow import MlflowClient
 
     uri = register.tracking_uri(registered[0])

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import LinearRegression
 
-from engine.demo.register import ENVIRONMENT
+from engine.pipeline.releasing.registry import ENVIRONMENT
 from engine.serving import manifest
 
 COLUMNS = ("distance", "temp", "hour")
