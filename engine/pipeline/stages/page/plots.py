@@ -77,11 +77,11 @@ def latencies(by_batch: Sequence[tuple[str, Any]]) -> str:
 
 def _drawn(salt: str, draw: Any, inches: tuple[float, float]) -> str:
     """An SVG element; `salt` keeps the ids of several pictures of one page apart."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a user may have no home to cache fonts in
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a user may have no home to cache fonts in
     with mpl.rc_context({**SETTINGS, "svg.hashsalt": salt}):
         figure = Figure(figsize=inches, layout="constrained")
         FigureCanvasSVG(figure)
