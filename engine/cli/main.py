@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    import argparse
 
 GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
     ("Look", (
@@ -143,12 +146,23 @@ def _run(verb: str, home: str | None, options: list[str]) -> int:
     parser.add_argument("--home", metavar="PATH", default=home,
                         help="the engine's home (otherwise $OPSDECK_HOME)")
     module.configure(parser)
+    _home_everywhere(parser)
     options = getattr(module, "spelled", list)(options)
     mixed = getattr(module, "INTERMIXED", False)
     args = parser.parse_intermixed_args(options) if mixed else parser.parse_args(options)
     args.home = find(args.home)
     code: int = module.run(args)
     return code
+
+
+def _home_everywhere(parser: argparse.ArgumentParser) -> None:
+    """`--home` may stand after a second word too: `opsdeck engine stop --home PATH`."""
+    import argparse
+
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for sub in dict.fromkeys(action.choices.values()):
+                sub.add_argument("--home", metavar="PATH", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def _help() -> int:

@@ -27,7 +27,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         sub = subs.add_parser(verb, help=help, description=f"{help[0].upper()}{help[1:]}.",
                               allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
         sub.module = module
-        sub.add_argument("--home", metavar="PATH", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:

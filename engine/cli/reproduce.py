@@ -47,7 +47,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verify.add_argument("b", type=Path, metavar="B", help="another")
     for one in (again, lint, verify):
         one.add_argument("--json", action="store_true", help="print it as JSON")
-        one.add_argument("--home", metavar="PATH", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -44,7 +44,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
             verb, help=help, description=f"{help[0].upper()}{help[1:]}.", allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             epilog=f"example:\n  opsdeck rollout {verb} {example}{ends}")
-        sub.add_argument("--home", metavar="PATH", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         if verb == "start":
             sub.add_argument("name", metavar="SERVICE")
             _start_options(sub)

@@ -125,6 +125,15 @@ def test_home_may_stand_before_and_after_the_verb(home: Path) -> None:
         assert json.loads(command(*words).stdout)["services"][0]["name"] == "flights"
 
 
+@pytest.mark.parametrize("words", [("engine", "status", "--json", "--home"), ("config", "check", "--home"),
+                                   ("audit", "verify", "--json", "--home")])
+def test_home_may_stand_after_a_second_word(home: Path, words: tuple[str, ...],
+                                            capsys: pytest.CaptureFixture[str]) -> None:
+    main([*words, str(home)])
+    said = capsys.readouterr()
+    assert str(home) in said.out + said.err and "unrecognized" not in said.err
+
+
 def test_status_is_the_json_that_is_promised(opsdeck: Opsdeck) -> None:
     status = json.loads(opsdeck("status", "--json").stdout)
     assert {"at", "services"} <= set(status)
