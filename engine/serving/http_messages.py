@@ -10,6 +10,8 @@ import re
 from http import HTTPStatus
 from typing import NamedTuple
 
+MAX_BODY_BYTES = 64 << 20  # the most that a model server takes in one request
+
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) ([!-~]{1,8192}) HTTP/1\.([01])")
 _HEADER = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
 _REASONS = {status.value: status.phrase for status in HTTPStatus}

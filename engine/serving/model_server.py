@@ -29,7 +29,7 @@ import uvloop
 from engine.errors import OpsdeckError, UsageError
 from engine.serving import scoring
 from engine.serving.correlation import CORRELATION_HEADER
-from engine.serving.http_messages import Request, Response
+from engine.serving.http_messages import MAX_BODY_BYTES, Request, Response
 from engine.serving.http_server import HttpServer
 from engine.serving.manifest import MODEL, Manifest, ManifestError, read_verified, verify
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from engine.serving.fault_injection import Faults
 
 VERSION_HEADER = "x-opsdeck-model-version"
-_MAX_BODY_BYTES = 64 << 20
 _DRAIN_S = 10.0
 # More rows than this are scored beside the event loop, so that a ping is still answered.
 _INLINE_ROWS = 256
@@ -272,7 +271,7 @@ async def _serve(model: Model, arguments: Any) -> None:
         faults = Faults(arguments.faults, random.Random())
         faults.watch()
         handle = faulty_handler(model, faults)
-    server = HttpServer(handle, max_body_bytes=_MAX_BODY_BYTES)
+    server = HttpServer(handle, max_body_bytes=MAX_BODY_BYTES)
     try:
         port = await server.open(arguments.host, arguments.port)
     except (OSError, OverflowError) as error:

@@ -12,6 +12,7 @@ from engine.pipeline.project.model import Project
 from engine.pipeline.robustness.adversary import Adversarial
 from engine.pipeline.statistics import metrics
 from engine.pipeline.statistics.gates import Improvement, NonInferiority, Segments
+from engine.serving.http_messages import MAX_BODY_BYTES
 
 # Variables that a stage's process is given by the pipeline; see the contract of an entry.
 GIVEN = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONHASHSEED")
@@ -26,6 +27,7 @@ def problems(project: Project, located: Located) -> Iterator[Problem]:
     yield from _twice(project, located)
     yield from _tried_columns(project, located)
     yield from _credentials(project, located)
+    yield from _staging(project, located)
     yield from _release(project, located)
     yield from _triggers(project, located)
 
@@ -169,6 +171,13 @@ def _credentials(project: Project, located: Located) -> Iterator[Problem]:
                                   "write letters, digits and underscores, such as STORE_TOKEN")
         elif name in GIVEN or name.startswith("OPSDECK_"):
             yield located.problem(place, f"the variable {name} is set by the pipeline", "use another name")
+
+
+def _staging(project: Project, located: Located) -> Iterator[Problem]:
+    if (largest := project.staging.largest_mb) * 1e6 > MAX_BODY_BYTES:
+        yield located.problem(("staging", "largest_mb"), f"a model server takes requests of at most "
+                              f"{MAX_BODY_BYTES / 1e6:.0f} MB (64 MiB), not of {largest:g}",
+                              "ask for fewer rows at once: write largest_mb: 10")
 
 
 def _release(project: Project, located: Located) -> Iterator[Problem]:

@@ -64,6 +64,8 @@ WRONG = [
      "given by `release.service`", "remove this"),
     (("process: challenger", "process: challenger\n  params: {weight: 5}"), 34,
      "start-rollout has no parameter weight", "remove this"),
+    (("staging:\n", "staging:\n  largest_mb: 68\n"), 29,
+     "at most 67 MB (64 MiB), not of 68", "largest_mb: 10"),
     (("columns: [distance]", "columns: [distanse]"), 25, "distanse, which is no feature", "`distance`"),
     (("gates:\n", "gates:\n  - {kind: non_inferiority, metric: log_loss, margin: 0.005}\n"), 28,
      "is there twice", "item 1"),

@@ -14,11 +14,13 @@ from engine.errors import ActionFailed, UsageError
 from engine.pipeline.stages import staging
 from engine.pipeline.stages.contract import Done
 from engine.serving import manifest
-from tests.pipeline.releasing.built import ROWS, Built, build
+from tests.pipeline.releasing.built import ROWS, Built, build, table
 
 SCHEMA = {"type": "object", "required": ["predictions"], "properties": {"predictions": {
     "type": "array", "items": {"type": "object", "required": ["score", "late"], "properties": {
         "score": {"type": "number"}, "late": {"enum": [0, 1]}}}}}}
+
+SENT = 20
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +57,9 @@ def test_a_good_model_passes_every_check_on_every_replica(staged: tuple[Done, Pa
     assert {"answers of replica 1", "answers of replica 2", "headers of replica 2",
             "predictions of replica 1", "predictions of replica 2", "latency", "malformed JSON",
             "missing column distance", "unknown column", "wrong type in distance",
-            "empty batch", "NaN in distance", "largest body", "oversized body",
-            "slow client", "good and bad at once", "stop of replica 1", "stop of replica 2"} <= set(found)
+            "empty batch", "NaN in distance", "edges of the data", "unseen text in carrier",
+            "largest body", "oversized body", "slow client", "good and bad at once", "stop of replica 1",
+            "stop of replica 2"} <= set(found)
     assert found["predictions of replica 2"]["seen"] == "40 rows, all equal"
     assert done.result["failed"] == 0 and done.result["p99_ms"] > 0
     suite = ElementTree.parse(folder / "junit.xml").getroot()
@@ -96,6 +99,53 @@ def test_answers_that_the_product_cannot_read_and_slow_ones_are_found(built: Bui
     assert "row 0: $.predictions[0].score" in found["answers of replica 1"]["seen"]
     failures = ElementTree.parse(work.output / "junit.xml").getroot().findall("testcase/failure")
     assert len(failures) == 2
+
+
+def altered(name: str) -> bytes:
+    """The model, which has no number for the warmest flight, which is not sent, or for a carrier that it does
+    not know."""
+    from onnx import checker, helper
+
+    from tests.serving.onnx_models import linear_model
+
+    model = linear_model(carrier=True)
+    nodes = {node.op_type: node for node in model.graph.node}
+    if name == "edges of the data":
+        bent = [helper.make_node("Sub", ["beyond", "temp"], ["left"]),
+                helper.make_node("Sqrt", ["left"], ["root"]),
+                helper.make_node("Mul", ["root", "no"], ["none"]),
+                helper.make_node("Add", ["plain", "none"], ["bent"])]
+        warmest = float(np.max(table()["temp"]))
+        assert warmest not in np.asarray(table()["temp"])[:SENT]
+        model.graph.initializer.extend([helper.make_tensor("beyond", 1, [], [warmest - 0.01]),
+                                        helper.make_tensor("no", 1, [], [0.0])])
+        at = list(model.graph.node).index(nodes["LabelEncoder"])
+        for node in reversed(bent):
+            model.graph.node.insert(at, node)
+        [last] = [node for node in model.graph.node if "score" in node.output]
+        last.input[0] = "bent"
+    else:
+        known = nodes["LabelEncoder"].attribute
+        del known[:]
+        known.extend([helper.make_attribute("keys_strings", ["UA", "AA", "DL"]),
+                      helper.make_attribute("values_floats", [100.0, 0.0, 0.0]),
+                      helper.make_attribute("default_float", float("nan"))])
+    checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("name", ["edges of the data", "unseen text in carrier"])
+def test_a_model_that_has_no_number_for_what_the_product_may_send_is_found(built: Built, name: str) -> None:
+    model = built.output("train") / "model.onnx"
+    content = model.read_bytes()
+    model.write_bytes(altered(name))
+    try:
+        work = changed(built, replicas=1, requests=SENT).work("staging", name.split()[0])
+        done = staging.run(work)
+    finally:
+        model.write_bytes(content)
+    assert not done.passed and done.result["failed"] == 1
+    assert "NaN" in checks(work.output)[name]["seen"], done.says
 
 
 def test_a_schema_that_is_none_and_a_model_that_is_none_are_said(built: Built) -> None:

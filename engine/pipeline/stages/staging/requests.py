@@ -22,6 +22,18 @@ class Held:
     rows: list[list[Any]]
     expected: Any
     gaps: frozenset[str]  # columns that have missing values in the data
+    edges: dict[str, tuple[float, float]]  # by number: the smallest and largest of all held-out rows
+
+    @property
+    def strange(self) -> str | None:
+        """A column of text, which may hold what no row had."""
+        return next((name for name, kind in zip(self.columns, self.types, strict=True) if kind == "string"),
+                    None)
+
+    def changed(self, name: str, value: Any) -> list[Any]:
+        """The first row with another value in a column."""
+        return [value if column == name else own
+                for column, own in zip(self.columns, self.rows[0], strict=True)]
 
     def body(self, at: Sequence[int]) -> bytes:
         return rows_body(self.columns, [self.rows[one] for one in at])
@@ -80,7 +92,25 @@ def held(data: Path, evaluate: Path, told: Signature, most: int) -> Held:
     columns = [[_cell(value, kind) for value in chosen[name].to_pylist()]
                for name, kind in zip(names, kinds, strict=True)]
     gaps = frozenset(name for name in names if table[name].null_count)
-    return Held(names, kinds, [list(row) for row in zip(*columns, strict=True)], expected[:most], gaps)
+    return Held(names, kinds, [list(row) for row in zip(*columns, strict=True)], expected[:most], gaps,
+                _edges(table, names, kinds))
+
+
+def _edges(table: Any, names: list[str], kinds: list[str]) -> dict[str, tuple[float, float]]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = {}
+    for name, kind in zip(names, kinds, strict=True):
+        column = table[name]
+        if kind == "string" or not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+            continue
+        if pa.types.is_floating(column.type):
+            column = column.filter(pc.is_finite(column))
+        ends = pc.min_max(column).as_py()
+        if ends["min"] is not None:
+            found[name] = (_cell(ends["min"], kind), _cell(ends["max"], kind))
+    return found
 
 
 def _cell(value: Any, kind: str) -> Any:

@@ -13,8 +13,9 @@ from engine.pipeline.stages.staging.asking import Answer, Slow, announced, asker
 from engine.pipeline.stages.staging.checks import Check
 from engine.pipeline.stages.staging.requests import Held
 from engine.pipeline.stages.staging.servers import Server
+from engine.serving.http_messages import MAX_BODY_BYTES
 
-BEYOND = (64 << 20) + 1  # bytes: one more than the model server takes
+BEYOND = MAX_BODY_BYTES + 1
 WARM = 5
 
 
@@ -27,7 +28,7 @@ def latency(ports: Sequence[int], held: Held, requests: int, concurrency: int, p
                 one.ask(held.body([0]))
             mine = range(number, requests, concurrency)
             answers = [one.ask(held.body([at % len(held.rows)])) for at in mine]
-            return [(answer.seconds * 1000, answer.status == 200) for answer in answers]
+            return [(answer.seconds * 1000, _predicts(answer)) for answer in answers]
 
     with ThreadPoolExecutor(concurrency) as pool:
         seen = [one for part in pool.map(client, range(concurrency)) for one in part]
@@ -59,11 +60,14 @@ def unusual_requests(port: int, held: Held, largest_mb: float) -> Iterator[Check
     empty = once(port, rows_body(held.columns, []))
     fine = empty.status == 400 or (empty.status == 200 and _valid(empty))
     yield Check("empty batch", "smoke", "a refusal by 400, or an empty answer", empty.words(), fine)
-    yield _nan(port, held)
+    yield from _missing(port, held)
+    yield from _edges(port, held)
+    if held.strange is not None:
+        yield _unseen(port, held, held.strange)
     body = _as_large_as(held, largest_mb)
     large = once(port, body)
     yield Check("largest body", "smoke", f"{largest_mb:g} MB of rows are answered",
-                f"{len(body) / 1e6:.2f} MB: {large.words()}", large.status == 200 and _valid(large))
+                f"{len(body) / 1e6:.2f} MB: {_told(large)}", _predicts(large))
     beyond = announced(port, BEYOND)
     yield Check("oversized body", "smoke", "a refusal by 413, before the body is read", beyond.words(),
                 beyond.status == 413)
@@ -78,8 +82,8 @@ def slow_client(port: int, held: Held) -> Check:
     other = once(port, held.body([0]))
     waited = (time.perf_counter() - begun) * 1000
     own = slow.finish()
-    return Check("slow client", "smoke", expected, f"others: {other.words()} after {waited:.0f} ms; "
-                 f"it: {own.words()}", other.status == 200 and own.status == 200 and waited < 5000)
+    return Check("slow client", "smoke", expected, f"others: {_told(other)} after {waited:.0f} ms; "
+                 f"it: {_told(own)}", _predicts(other) and _predicts(own) and waited < 5000)
 
 
 def together(ports: Sequence[int], held: Held, concurrency: int, each: int = 12) -> Check:
@@ -94,8 +98,8 @@ def together(ports: Sequence[int], held: Held, concurrency: int, each: int = 12)
                 answer = one.ask(b'{"dataframe_split": 1}' if bad else held.body([at]))
                 if bad and answer.status != 400:
                     wrong.append(f"a bad one: {answer.words()}")
-                elif not bad and answer.status != 200:
-                    wrong.append(f"row {at}: {answer.words()}")
+                elif not bad and not _predicts(answer):
+                    wrong.append(f"row {at}: {_told(answer)}")
 
     with ThreadPoolExecutor(concurrency) as pool:
         list(pool.map(client, range(concurrency)))
@@ -148,22 +152,40 @@ def _answered(port: int, held: Held, name: str, body: bytes, expected: str, *, s
     return Check(name, "smoke", expected, problem or answer.words(), answer.status == 200 and problem is None)
 
 
-def _nan(port: int, held: Held) -> Check:
-    """A missing number: where the data has such, it must be predicted; elsewhere it may be refused."""
+def _missing(port: int, held: Held) -> Iterator[Check]:
+    """Where the data lacks numbers, the model predicts without them; elsewhere NaN says that it cannot."""
     numbers = [name for name, kind in zip(held.columns, held.types, strict=True)
                if kind in ("double", "float")]
     if not numbers:
-        return Check("NaN", "smoke", "nothing: no number of the model's may be missing", "nothing", True)
+        yield Check("NaN", "smoke", "nothing: no number of the model's may be missing", "nothing", True)
+        return
     known = [name for name in numbers if name in held.gaps]
-    name = (known or numbers)[0]
-    row = [float("nan") if column == name else value
-           for column, value in zip(held.columns, held.rows[0], strict=True)]
-    answer = once(port, rows_body(held.columns, [row]))
-    well = answer.status == 200 and _valid(answer)
-    expected = f"a prediction: {name} has missing values in the data" if known else \
-        "a prediction or NaN, or a refusal by 400"
-    return Check(f"NaN in {name}", "smoke", expected, answer.words() if answer.status != 200 else
-                 answer.body.decode(errors="replace")[:160], well if known else answer.status in (200, 400))
+    for name in known or numbers[:1]:
+        answer = once(port, rows_body(held.columns, [held.changed(name, None)]))
+        expected = f"a prediction: {name} has missing values in the data" if known else \
+            "a prediction or NaN, or a refusal by 400"
+        yield Check(f"NaN in {name}", "smoke", expected, _told(answer, always=True),
+                    _predicts(answer) if known else answer.status in (200, 400))
+
+
+def _edges(port: int, held: Held) -> Iterator[Check]:
+    """The least and the largest of each number in all held-out rows, in a request each."""
+    for name, (least, largest) in held.edges.items():
+        for what, value in (("smallest", least), ("largest", largest)):
+            answer = once(port, rows_body(held.columns, [held.changed(name, value)]))
+            if not _predicts(answer):
+                yield Check("edges of the data", "smoke", "a finite prediction at the smallest and largest "
+                            "of each number", f"{what} {name}, {value:g}: {_told(answer)}", False)
+                return
+    if held.edges:
+        yield Check("edges of the data", "smoke", "a finite prediction at the smallest and largest of each "
+                    "number", f"{2 * len(held.edges)} answers, all finite", True)
+
+
+def _unseen(port: int, held: Held, name: str) -> Check:
+    answer = once(port, rows_body(held.columns, [held.changed(name, "opsdeck-unseen")]))
+    return Check(f"unseen text in {name}", "smoke", "a finite prediction, or a refusal by 400",
+                 _told(answer, always=True), _predicts(answer) or answer.status == 400)
 
 
 def _after(port: int, held: Held, name: str, ask: Callable[[int, bytes], Answer]) -> Check:
@@ -198,6 +220,18 @@ def _valid(answer: Answer) -> bool:
         return isinstance(strict(answer.body)["predictions"], list)
     except (ValueError, KeyError, TypeError):
         return False
+
+
+def _predicts(answer: Answer) -> bool:
+    """Whether it is an answer with predictions that are numbers: NaN and infinities are none."""
+    return answer.status == 200 and _valid(answer)
+
+
+def _told(answer: Answer, *, always: bool = False) -> str:
+    """The answer in words: with its content where that is no prediction, or always."""
+    if answer.status != 200 or (_predicts(answer) and not always):
+        return answer.words()
+    return answer.body.decode(errors="replace")[:160]
 
 
 def _as_large_as(held: Held, mb: float) -> bytes:
