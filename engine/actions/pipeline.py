@@ -117,7 +117,7 @@ def _look(stage: Stage, stages: Mapping[str, Stage], process: Sequence[str], con
     if prepared.found is not None:
         context.log(f"nothing changed since run {prepared.found.record.get('run')}: taken from the cache")
         return handing.hit(at, at.own, context.run, prepared)
-    path = handing.hand(at, project, prepared, context.run, context.attempt)
+    path = handing.hand(at, project, prepared, context.run, context.attempt, _told(stage, context))
     env, secrets = _given(stage, project, config, home)
     return Command(
         [*process, stage.name, "--project", project.project, "--folder", str(folder),
@@ -125,6 +125,22 @@ def _look(stage: Stage, stages: Mapping[str, Stage], process: Sequence[str], con
          "--attempt", str(context.attempt), "--planned", str(path),
          "--settings", json.dumps(settings(project, config, home)), *(["--hidden"] if secrets else [])],
         env=env, user=stage.user, secrets=secrets, unseen=bool(secrets))
+
+
+def _told(stage: Stage, context: Context) -> dict[str, Any]:
+    """What only the engine knows: for the page, which users the authors are."""
+    live = context.extra.get("live", {}).get(context.run)
+    if stage.name != "page" or live is None:
+        return {}
+    import msgspec
+
+    from engine.procedures.authors import resolve
+    from engine.procedures.users import known_users
+
+    run, config = live.progress, _config(context)
+    authors = resolve(run.written_by, people=config.people, known=known_users(config),
+                      initiator=run.initiator)
+    return {} if authors is None else {"authors": msgspec.to_builtins(authors)}
 
 
 def _keep_definition(context: Context, at: places.Places, folder: Path) -> None:

@@ -60,11 +60,12 @@ class Authors(msgspec.Struct, frozen=True):
 
 
 def resolve(told: Sequence[Any], *, people: Mapping[str, Sequence[str]], known: Collection[str],
-            initiator: Actor) -> Authors | None:
+            initiator: Actor | None) -> Authors | None:
     """Match what steps have told with users; None where none has told anything.
 
-    `people`: e-mails by user. `known`: the users that the config tells of. What cannot be read is told to be
-    missing.
+    `people`: e-mails by user. `known`: the users that the config tells of. `initiator`: who started the run,
+    whose the uncommitted changes are taken for; None where that is not known. What cannot be read is told to
+    be missing.
     """
     if not told:
         return None
@@ -76,7 +77,7 @@ def resolve(told: Sequence[Any], *, people: Mapping[str, Sequence[str]], known: 
     found = tuple(_author(one, people, known) for one in merged.values())
     uncommitted = sum(one.uncommitted for one in read)
     return Authors(found, any(one.commit is not None and one.since is None for one in read), uncommitted,
-                   initiator.user if uncommitted and initiator.uid >= 0 else None,
+                   initiator.user if uncommitted and initiator is not None and initiator.uid >= 0 else None,
                    tuple(dict.fromkeys([*(one.missing for one in read if one.missing), *missing])))
 
 
@@ -120,13 +121,18 @@ def named(author: Author) -> str:
     return f"{name} <{email}>" if name and email else name or (f"<{email}>" if email else "somebody unnamed")
 
 
-def standing(author: Author) -> str:
-    """Who that is here, to follow a name: a user, one that is taken for a user, or nobody."""
-    if not author.known:
-        return ", who is no user of this engine as far as its config tells"
+def here(author: Author) -> str:
+    """Who that is in this engine: a user, one that is taken for a user, or nobody."""
     users = " or ".join(map(_plain, author.known))
-    return f" ({users})" if author.by == "people" else (
-        f" (taken for {users} by the e-mail or name, which `people:` in opsdeck.yaml does not map)")
+    if not users:
+        return "no user of this engine as far as its config tells"
+    return users if author.by == "people" else (
+        f"taken for {users} by the e-mail or name, which `people:` in opsdeck.yaml does not map")
+
+
+def stranger(author: Author) -> str:
+    """Who wrote something, and is nobody here."""
+    return f"{named(author)}, who is {here(author)}"
 
 
 def commits(author: Author) -> str:
@@ -137,17 +143,24 @@ def commits(author: Author) -> str:
 
 def words(authors: Authors) -> str:
     """Who wrote it, as one part of a sentence after another."""
-    said = [f"{named(one)}{standing(one)}, {commits(one)}" for one in authors.people[:TOLD]]
+    said = [f"{f'{named(one)} ({here(one)})' if one.known else stranger(one)}, {commits(one)}"
+            for one in authors.people[:TOLD]]
     if (more := len(authors.people) - TOLD) > 0:
         said.append(f"and {more} more")
-    parts = [f"written by {'; '.join(said)}"] if said else []
-    if said and authors.newest:
-        parts.append("only the newest commit counts, as what production was built from is not known")
+    return "; ".join([*([f"written by {'; '.join(said)}"] if said else []), *notes(authors)])
+
+
+def notes(authors: Authors) -> list[str]:
+    """What is to be known beside the people, each as a part of a sentence."""
+    parts = []
+    if authors.newest:
+        parts.append("only the newest commit counts, as what production was built from is not known"
+                     if authors.people else "no commit holds it")
     if authors.uncommitted:
         parts.append(_uncommitted(authors))
-    if not parts and not authors.missing:
+    if not parts and not authors.people and not authors.missing:
         parts.append("no commit has changed it since what production was built from")
-    return "; ".join([*parts, *authors.missing])
+    return [*parts, *(_plain(one, 2 * SHORT) for one in authors.missing)]
 
 
 def _uncommitted(authors: Authors) -> str:
@@ -158,6 +171,6 @@ def _uncommitted(authors: Authors) -> str:
     return f"{many}, taken for {_plain(authors.begun_by)}'s, who started the run"
 
 
-def _plain(text: str) -> str:
+def _plain(text: str, most: int = SHORT) -> str:
     text = " ".join(harmless(text).split())
-    return text if len(text) <= SHORT else f"{text[:SHORT - 1]}…"
+    return text if len(text) <= most else f"{text[:most - 1]}…"

@@ -130,8 +130,8 @@ def _work(asked: argparse.Namespace, planned: Mapping[str, Any], folder: Path) -
     given = {"folder": Path(asked.folder), "home": Path(asked.home), "run": asked.run, "step": asked.step,
              "attempt": asked.attempt, "output": folder / "output", "before": planned["before"],
              "inputs": {name: Path(path) for name, path in planned["inputs"].items()},
-             "say": say, "point": point, "settings": {**asked.settings, "key": planned["key"]},
-             "written": planned["project"]}
+             "say": say, "point": point, "written": planned["project"],
+             "settings": {**asked.settings, **planned.get("told", {}), "key": planned["key"]}}
     for name, value in given.items():
         object.__setattr__(work, name, value)
     return work

@@ -13,6 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from engine.pipeline.releasing import recording, served
 from engine.pipeline.releasing.recording import Recorded
 from engine.pipeline.releasing.registry import (
@@ -26,6 +28,8 @@ from engine.pipeline.releasing.registry import (
 )
 from engine.pipeline.stages import robustness
 from engine.pipeline.stages.contract import Done, Work
+from engine.procedures.authors import WRITTEN_BY
+from engine.reproduce import authorship
 
 PLAIN = ("mlflow", "numpy", "onnx", "onnxruntime", "pandas")  # for a project that has no lock
 STOPPED = ("refused", "rolled back", "aborted")
@@ -33,10 +37,10 @@ STOPPED = ("refused", "rolled back", "aborted")
 
 def run(work: Work) -> Done:
     """Register what training left. Result: name, version, alias, mlflow_run, already, payload,
-    champion (the version in production), service ("" without a release), manifest_sha256 and identity; the
-    manifest is in the output.
+    champion (the version in production), written_by (`engine.reproduce.written.Written`: since the champion),
+    service ("" without a release), manifest_sha256 and identity; the manifest is in the output.
 
-    Raises ActionFailed while the registry does not answer, UsageError for a model that cannot be read.
+    Raises ActionFailed while the registry or Git does not answer, UsageError for a model that cannot be read.
     """
     recorded = recording.record(work, dt.datetime.now(dt.UTC))
     (work.output / "manifest.json").write_bytes(recorded.manifest.encode())
@@ -55,8 +59,9 @@ def run(work: Work) -> Done:
         else:
             work.say(f"this very build is {project.model} version {found.version} already")
             _log_manifest(registry, found.run_id, recorded, work.run)
-        champion = _champion(work, registry)
+        champion, since = _champion(work, registry)
         alias = _alias(registry, project.model, str(found.version))
+    written = authorship.written(work.folder, recorded.manifest.known.code, since)
     _keep_cases(work)
     model = recorded.manifest.known.artifacts[recorded.model.name]
     version = str(found.version)
@@ -65,7 +70,7 @@ def run(work: Work) -> Done:
             f"Registered as {project.model} version {version}, alias {alias}.")
     return Done(True, says, {
         "name": project.model, "version": version, "alias": alias, "mlflow_run": found.run_id,
-        "already": already, "champion": champion,
+        "already": already, "champion": champion, WRITTEN_BY: msgspec.to_builtins(written),
         "service": project.release.service if project.release is not None else "",
         "payload": model.payload, "identity": recorded.identity,
         "manifest_sha256": recorded.manifest.sha256,
@@ -210,18 +215,20 @@ def _alias(registry: Registry, model: str, version: str) -> str:
     return CANDIDATE
 
 
-def _champion(work: Work, registry: Registry) -> str | None:
-    """The version in production; what it was made of goes into the output as champion.json, if known."""
+def _champion(work: Work, registry: Registry) -> tuple[str | None, str | None]:
+    """The version in production, and the commit it was made from, if known; what it was made of goes into the
+    output as champion.json."""
     version = registry.aliases(work.project.model).get(CHAMPION)
     held = registry.version(work.project.model, version) if version is not None else None
     run = held.tags.get("opsdeck.run") if held is not None else None
+    commit = held.tags.get("opsdeck.commit") if held is not None else None
     if held is not None and run is not None and held.run_id:
         name = f"opsdeck/manifest-{run}.json"
         with answering(registry.tracking), tempfile.TemporaryDirectory(prefix="opsdeck-register-") as room:
             if any(one.path == name for one in registry.client.list_artifacts(held.run_id, "opsdeck")):
                 got = registry.client.download_artifacts(held.run_id, name, room)
                 (work.output / "champion.json").write_bytes(Path(got).read_bytes())
-    return version
+    return version, commit
 
 
 def _keep_cases(work: Work) -> None:

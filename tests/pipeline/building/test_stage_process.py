@@ -117,7 +117,7 @@ def test_in_a_system_engine_both_users_stages_read_each_other_and_only_their_own
 
     def begin(stage: str) -> list[str]:
         prepared = plan.prepare(FIVE[stage], read(folder), folder, at, "1", 1, stages=FIVE)
-        path = handing.hand(at, read(folder), prepared, "1", 1)
+        path = handing.hand(at, read(folder), prepared, "1", 1, {})
         return arguments(stage, folder, home, "--planned", str(path))
 
     assert as_user("nobody", begin("one"), out / "one")["result"]["says"] == "one is fine"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import html.parser
 import json
 import shutil
@@ -12,12 +13,14 @@ import markdown_it
 import numpy as np
 import pytest
 
+from engine.journal.events import SYSTEM
 from engine.pipeline.building.places import Places
 from engine.pipeline.project.model import Project
 from engine.pipeline.stages import page as stage
 from engine.pipeline.stages.page import rendering
 from engine.pipeline.stages.page.content import page
 from engine.pipeline.stages.page.found import ORDER, gather
+from engine.procedures.authors import resolve
 from tests.pipeline.releasing.built import settings
 
 HOSTILE = ("<script>alert(1)</script>|`x` [a](javascript:b)\n# no\u202e\x1b[31m **b** ![i](http://x/y.png)"
@@ -104,6 +107,28 @@ def test_everything_is_on_the_page_with_the_verdict_first(tmp_path: Path) -> Non
     shown.feed(rendering.html(made))
     assert sum(tag == "svg" for tag, _ in shown.found) == 5
     assert "late version 4 may be released" in shown.text.split("To be known")[0]
+
+
+def test_the_page_says_who_wrote_it_and_whom_nobody_here_knows(tmp_path: Path) -> None:
+    project = whole(tmp_path)
+    told = {"commit": "c" * 40, "commits": 2, "uncommitted": 1, "missing": "it is shallow", "people": [
+        {"name": "Alice", "email": "a@example.org", "commits": 2, "last": "d" * 40},
+        {"name": f"X {HOSTILE}", "email": "x@example.net", "commits": 1, "last": "e" * 40}]}
+    authors = resolve([told], people={"alice": ["a@example.org"]}, known=["alice", "bob"], initiator=SYSTEM)
+    made = page(gather(Places(tmp_path), "7", project, authors))
+    text = rendering.markdown(made).replace("\\", "")
+    assert "| Alice <a@example.org> | alice | 2 | dddddddddddd |" in html.unescape(text)
+    assert any(one.startswith("It was written by X <script>") and one.endswith(
+        "<x@example.net>, who is no user of this engine as far as its config tells.") for one in made.known)
+    assert not any("Alice" in one for one in made.known) and "It is shallow." in made.known
+    assert "1 uncommitted change, which nobody knows whose it is." in text
+    assert made.verdict.endswith("every check that was made has passed."), "a stranger is no objection"
+    shown = Tags()
+    shown.feed(rendering.html(made))
+    assert "script" not in {tag for tag, _ in shown.found}
+    write(tmp_path, "register", {"version": "4", "written_by": told})
+    untold = rendering.markdown(page(gather(Places(tmp_path), "7", project))).replace("\\", "")
+    assert "| Alice <a@example.org> | – | 2 |" in html.unescape(untold) and "no user of this" not in untold
 
 
 def test_the_same_run_gives_the_same_bytes_without_a_date_or_an_address_to_fetch(tmp_path: Path) -> None:

@@ -115,6 +115,9 @@ def test_a_change_of_its_code_is_another_build_and_the_patch_is_kept(
     assert len(tags["opsdeck.dirty"]) == 64
     kept = json.loads((built.work("register", "dirty").output / "manifest.json").read_text())
     assert kept["code"]["changed"] == ["training.py"]
+    written = done.result["written_by"]
+    assert written["uncommitted"] == 1 and written["since"] is None and len(written["commit"]) == 40
+    assert [(one["name"], one["email"]) for one in written["people"]] == [("t", "t@t")]
     names = [one.path for one in registry.client.list_artifacts(done.result["mlflow_run"], "opsdeck")]
     assert f"opsdeck/patch-{kept['code']['patch']}.diff" in names
 

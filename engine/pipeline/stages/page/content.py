@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from engine.pipeline.stages.page import figures, operations, plots
+from engine.pipeline.stages.page import figures, operations, plots, writers
 from engine.pipeline.stages.page.blocks import (
     Block,
     Lines,
@@ -42,8 +42,8 @@ def page(found: RunFound) -> Page:
         verdict, tone = f"{name} may be released: every check that was made has passed.", "good"
     else:
         verdict, tone = f"{name} should not be released as it is: {_count(len(against), 'objection')}.", "bad"
-    sections = [changed(found), tested(found), data(found), training(found), *figures.sections(found),
-                *operations.sections(found)]
+    sections = [changed(found), writers.section(found), tested(found), data(found), training(found),
+                *figures.sections(found), *operations.sections(found)]
     return Page(f"Evidence for {found.project.title or found.project.model}, run {found.run}",
                 found.project.owner, verdict, _tone(tone), against, known, sections)
 
@@ -71,6 +71,7 @@ def knowledge(found: RunFound) -> list[str]:
     if code.get("dirty"):
         said.append(f"The code has {_count(len(_plain_list(code.get('changed'))), 'uncommitted change')}; "
                     "the patch is kept with the run.")
+    said += writers.knowledge(found)
     if found.project.environment.inherit:
         said.append("No lock pins the packages that it was trained with (environment.inherit).")
     suspicious = found.result("data").get("suspicious")

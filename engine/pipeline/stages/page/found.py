@@ -10,6 +10,7 @@ from typing import Any
 
 from engine.pipeline.building.places import Places
 from engine.pipeline.project.model import Project
+from engine.procedures.authors import Authors
 
 ORDER = ("tests", "data", "train", "evaluate", "robustness", "compare", "register", "staging")
 LARGEST = 64 << 20  # of a file that is read for the page
@@ -64,11 +65,13 @@ class StageFound:
 
 @dataclass(frozen=True)
 class RunFound:
-    """Everything of one run that the page may show."""
+    """Everything of one run that the page may show. `authors`: who wrote it, where the engine has told which
+    users these are."""
 
     run: str
     project: Project
     stages: Mapping[str, StageFound]
+    authors: Authors | None = None
 
     def get(self, name: str) -> StageFound | None:
         return self.stages.get(name)
@@ -78,7 +81,7 @@ class RunFound:
         return one.result if one is not None else {}
 
 
-def gather(at: Places, run: str, project: Project) -> RunFound:
+def gather(at: Places, run: str, project: Project, authors: Authors | None = None) -> RunFound:
     """From the project's folders in the engine's home. Blocking. Raises UsageError for what is no run."""
     noted = at.results(run)
     found: dict[str, StageFound] = {}
@@ -89,7 +92,7 @@ def gather(at: Places, run: str, project: Project) -> RunFound:
             found[name] = _stage(name, record, Path(output) if isinstance(output, str) else None)
         elif (failed := _failed(at, run, name)) is not None:
             found[name] = failed
-    return RunFound(run, project, found)
+    return RunFound(run, project, found, authors)
 
 
 def _failed(at: Places, run: str, name: str) -> StageFound | None:
