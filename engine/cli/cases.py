@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 NAME = "cases"
 HELP = "the hard cases that every model of a project must bear; make one of a production request"
 EXAMPLES = """\
-A request is found in the gateway's prediction log, rotated files too, by the id of its header
-x-correlation-id. `--expect` says in YAML what a model must do there, and may be given several times:
+A request is found in the gateway's prediction log, rotated files too, by its correlation id: each answer of
+the gateway bears it as the header x-correlation-id, each line of the log as correlation_id, and
+`opsdeck cases add PROJECT` without one shows those of the latest requests. `--expect` says in YAML what a
+model must do there, and may be given several times:
   {kind: between, low: 0.7, high: 1}      every score lies there
   {kind: called, as: 1}                   every row is called class 1
   {kind: invariant, change: {kind: shuffle, columns: [flight]}, within: 0.01}
@@ -34,13 +36,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = verbs.add_parser("add", help="make a case of a production request")
     listed = verbs.add_parser("list", help="all cases, and how each stands")
     for one in (add, listed):
-        one.add_argument("project", type=Path, metavar="PROJECT", help="the project's folder")
+        one.add_argument("project", metavar="PROJECT", help="as opsdeck.yaml names it, or its folder")
         one.add_argument("--json", action="store_true", help="print it as JSON")
-    add.add_argument("--correlation", required=True, metavar="ID", help="the request's correlation id")
-    add.add_argument("--expect", required=True, action="append", metavar="YAML",
+    add.add_argument("--correlation", metavar="ID", help="the request's correlation id")
+    add.add_argument("--expect", action="append", default=[], metavar="YAML",
                      help="what a model must do there")
-    add.add_argument("--title", required=True, metavar="TEXT", help="a few words, which also name it")
-    add.add_argument("--why", required=True, metavar="TEXT",
+    add.add_argument("--title", metavar="TEXT", help="a few words, which also name it")
+    add.add_argument("--why", metavar="TEXT",
                      help="what makes it hard, for whoever sees it fail in a year")
     add.add_argument("--id", metavar="ID", help="its id and file name, made of the title otherwise")
     add.add_argument("--row", type=int, action="append", default=[], metavar="N",
@@ -53,32 +55,62 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Raises UsageError and NotFound for a request that the log does not hold, Conflict for an id that is
     taken."""
+    from engine.cli import projects
     from engine.pipeline.project import reading
 
-    project = reading.read(args.project)
-    folder = reading.file_of(args.project).parent
+    named = projects.folder(args.home, args.project)
+    project = reading.read(named)
+    folder = reading.file_of(named).parent
     return _add(args, project, folder) if args.what == "add" else _list(args, project, folder)
 
 
 def _add(args: argparse.Namespace, project: Project, folder: Path) -> int:
     import datetime as dt
 
+    from engine.cli import projects
     from engine.cli.text import plain
     from engine.pipeline.robustness import case_adding
 
+    logs = args.log or _logs(args, project)
+    _complete(args, logs)
     expect = [case_adding.expectation(text) for text in args.expect]
-    found = case_adding.find(args.log or _logs(args, project), args.correlation)
+    found = case_adding.find(logs, args.correlation)
     case = case_adding.add(folder, project, found, expect, title=args.title, why=args.why, by=_user(),
                            now=dt.datetime.now(dt.UTC), id_=args.id, rows=args.row, must=args.must)
     path = folder / project.robustness.cases / f"{case.id}.yaml"
+    other = projects.elsewhere(args.home, project.project, folder)
     if args.json:
-        _print_json({**_case(case), "path": str(path)})
+        _print_json({**_case(case), "path": str(path), "engine_builds": other and str(other)})
         return 0
     print(f"{plain(path)}: {plain(case.source)}")
     if found.times > 1:
         print(f"{found.times} requests had this id; the newest was taken")
+    if other is not None:
+        print(f"warning: the engine builds {project.project} from {plain(other)}, another folder, where no "
+              f"model is tried on it before it is there too: `opsdeck cases add {project.project} …`, or by Git")
+        return 0
     print("every model is tried on it from the next run on; commit both files")
     return 0
+
+
+def _complete(args: argparse.Namespace, logs: list[Path]) -> None:
+    """Raises UsageError for what is left out; for the id, with those of the latest requests."""
+    from engine.errors import UsageError
+    from engine.pipeline.robustness import case_adding
+
+    if args.correlation is None:
+        latest = case_adding.latest(logs)
+        shown = "".join(f"\n  {case_adding.source(one).removeprefix('request ')}" for one in latest)
+        raise UsageError("which request it is, is not said: write --correlation ID", hint=(
+            f"the latest of {', '.join(map(str, logs))}:{shown}" if shown else
+            f"no request is in {', '.join(map(str, logs))} yet") + "\nan id is the header x-correlation-id "
+            "of the gateway's answer, and correlation_id in that log")
+    examples = {"expect": '--expect "{kind: between, low: 0.7}"', "title": "--title 'Storm in the evening'",
+                "why": "--why 'scored 0.2, and every flight was late'"}
+    missing = [example for name, example in examples.items() if not getattr(args, name)]
+    if missing:
+        raise UsageError(f"{len(missing)} of --expect, --title and --why are missing" if len(missing) > 1 else
+                         f"{missing[0].split()[0]} is missing", hint=f"write {' '.join(missing)}")
 
 
 def _list(args: argparse.Namespace, project: Project, folder: Path) -> int:

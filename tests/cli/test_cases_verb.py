@@ -118,6 +118,40 @@ def test_without_a_log_named_the_one_of_the_service_in_the_config_is_read(folder
     assert main(words) == 0, capsys.readouterr().err
 
 
+def test_a_project_may_be_named_as_the_config_names_it(folder, tmp_path, capsys):
+    home, log = tmp_path / "home", tmp_path / "predictions.jsonl"
+    home.mkdir()
+    (home / "opsdeck.yaml").write_text(f"pipelines:\n  projects:\n    delays: {folder}\n")
+    write(log, [request("first")])
+    words = ["--home", str(home), "cases", "add", "delays", "--correlation", "first", "--title", "Named",
+             "--why", "y", "--expect", "{kind: called, as: 1}", "--log", str(log)]
+    assert main(words) == 0
+    assert "warning" not in capsys.readouterr().out and (folder / "cases" / "named.yaml").exists()
+    assert main(["--home", str(home), "cases", "list", "delay"]) == 2
+    assert "no project 'delay'" in (said := capsys.readouterr().err) and "did you mean delays?" in said
+
+
+def test_a_case_in_a_copy_that_the_engine_does_not_build_is_warned_of(folder, tmp_path, capsys):
+    home, log, copy = tmp_path / "home", tmp_path / "predictions.jsonl", project(tmp_path / "copy")
+    home.mkdir()
+    (home / "opsdeck.yaml").write_text(f"pipelines:\n  projects:\n    delays: {copy}\n")
+    write(log, [request("first")])
+    assert main(["--home", str(home), "cases", "add", str(folder), "--correlation", "first", "--title", "T",
+                 "--why", "y", "--expect", "{kind: called, as: 1}", "--log", str(log)]) == 0
+    assert f"the engine builds delays from {copy}, another folder" in capsys.readouterr().out
+
+
+def test_where_an_id_is_found_is_said_with_those_of_the_latest_requests(folder, tmp_path, capsys):
+    log = tmp_path / "predictions.jsonl"
+    write(log, [request(f"request-{number}") for number in range(9)])
+    assert main(["cases", "add", str(folder), "--log", str(log)]) == 2
+    said = capsys.readouterr().err
+    assert str(log) in said and "x-correlation-id" in said and "correlation_id" in said
+    assert [f"request-{number} to delays" in said for number in (3, 4, 8)] == [False, True, True]
+    assert main(["cases", "add", str(folder), "--log", str(log), "--correlation", "request-1"]) == 2
+    assert "write --expect" in capsys.readouterr().err
+
+
 def test_an_expectation_that_is_none_is_refused_with_an_example(folder, tmp_path, capsys):
     log = tmp_path / "predictions.jsonl"
     write(log, [request("first")])

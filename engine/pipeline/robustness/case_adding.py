@@ -24,6 +24,7 @@ from engine.serving.correlation import is_correlation_id
 if TYPE_CHECKING:
     from engine.serving.records import Record
 
+END = 65536  # bytes of a log's end that are looked through for the latest requests
 HASHED = re.compile(r"[0-9a-f]{16}")  # as the log hashes a column: see engine.serving.records
 
 
@@ -55,7 +56,15 @@ def find(logs: Sequence[Path], correlation: str) -> Found:
     raise NotFound(f"no request with the id {correlation} is in the prediction log",
                    where=", ".join(str(one) for one in looked[:3]),
                    hint=f"its oldest record is of {_oldest(looked)}; what is older was deleted. A request is "
-                        "written about a second after its answer")
+                        "written about a second after its answer. `opsdeck cases add PROJECT` without "
+                        "--correlation shows the latest")
+
+
+def latest(logs: Sequence[Path], most: int = 5) -> list[Record]:
+    """The latest requests of prediction logs whose input was kept, newest first; of the end of each log that
+    is written now. Raises NotPermitted for one that may not be read."""
+    found = [record for log in logs if log.is_file() for record in _last(log) if record.features is not None]
+    return sorted(found, key=lambda one: one.at)[-most:][::-1]
 
 
 def files(log: Path) -> list[Path]:
@@ -169,8 +178,30 @@ def _records(path: Path, correlation: str) -> Iterator[Record]:
                     if record.correlation_id == correlation:
                         yield record
     except OSError as error:
-        raise NotPermitted(f"the prediction log cannot be read: {error.strerror}", where=str(path),
-                           hint="it belongs to the gateway's user alone; ask as that user") from error
+        raise _unreadable(path, error) from error
+
+
+def _last(path: Path) -> Iterator[Record]:
+    """Those of the last 64 KiB."""
+    import msgspec
+
+    from engine.serving.records import Record
+
+    try:
+        with path.open("rb") as lines:
+            lines.seek(max(0, path.stat().st_size - END))
+            for line in lines:
+                try:
+                    yield msgspec.json.decode(line, type=Record)
+                except msgspec.MsgspecError:
+                    continue  # the half of a line where it begins, or one that is being written
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> NotPermitted:
+    return NotPermitted(f"the prediction log cannot be read: {error.strerror}", where=str(path),
+                        hint="it belongs to the gateway's user alone; ask as that user")
 
 
 def _oldest(looked: Sequence[Path]) -> str:
