@@ -87,7 +87,7 @@ def _add(args: argparse.Namespace, project: Project, folder: Path) -> int:
         print(f"{found.times} requests had this id; the newest was taken")
     if other is not None:
         print(f"warning: the engine builds {project.project} from {plain(other)}, another folder, where no "
-              f"model is tried on it before it is there too: `opsdeck cases add {project.project} …`, or by Git")
+              f"model is tried on it before it is there too: `opsdeck cases add {project.project} …`")
         return 0
     print("every model is tried on it from the next run on; commit both files")
     return 0
