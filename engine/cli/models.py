@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -55,15 +54,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _project(args: argparse.Namespace) -> tuple[str | None, str | None]:
     """The model's name in the registry, and the tracking that the project has of its own."""
+    from engine.cli.projects import folder
     from engine.config_file import load
     from engine.pipeline.project import reading
 
     projects = load(args.home.config).pipelines.projects
     if args.project is None and len(projects) != 1:
         return None, None
-    folder = next(iter(projects.values())) if args.project is None else \
-        projects.get(args.project) or Path(args.project)
-    project = reading.read(folder)
+    project = reading.read(next(iter(projects.values())) if args.project is None else
+                           folder(args.home, args.project))
     return project.model, project.tracking
 
 
@@ -104,6 +103,16 @@ def _lines(a: dict[str, Any], b: dict[str, Any], found: Sides, *, everything: bo
     about = [("", plain(_named(a)), plain(_named(b))), ("run", _run_of(a), _run_of(b)),
              ("began", _when(a), _when(b)), ("by", plain(a["by"] or "-"), plain(b["by"] or "-"))]
     lines = [*columns(about, colour=colour), "", found.says]
+    if found.compared:
+        by = f" by run {plain(found.on)}" if found.on else ""
+        beside = [(plain(one.name), _number(one.a), _number(one.b), _step(one)) for one in found.compared]
+        lines += ["", f"Measured on the same rows{by}:",
+                  *columns(beside, header=("metric", "A", "B", "B − A"), right=" rrr", colour=colour)]
+    if found.lacking:
+        lines += ["", plain(found.lacking)]
+        if not found.compared:
+            lines.append("The pipeline measures a new model beside the champion: then both have figures of "
+                         "the same rows.")
     if found.metrics:
         figures = [(plain(one.name), _number(one.a), _number(one.b), _step(one)) for one in found.metrics]
         lines += ["", *columns(figures, header=("metric", "A", "B", "B − A"), right=" rrr", colour=colour)]

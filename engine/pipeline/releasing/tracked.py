@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import NotFound, OpsdeckError
+from engine.pipeline.releasing import side_by_side
 from engine.pipeline.releasing.registry import Registry, answering, shown
 
 RUN_ID = re.compile(r"[0-9a-f]{6,32}")
@@ -51,6 +52,7 @@ def read(registry: Registry, model: str | None, reference: str) -> dict[str, Any
         "ended": run.info.end_time / 1000 if run is not None and run.info.end_time else None,
         "status": str(run.info.status) if run is not None else None, "outcome": tags.get("opsdeck.outcome"),
         "parameters": dict(sorted(parameters.items())), "metrics": dict(sorted(metrics.items())),
+        "compared": side_by_side.told(tags.get(side_by_side.TAG)),
         "sources": {name: tags[tag] for name, tag in SOURCES.items() if tag in tags}}
 
 

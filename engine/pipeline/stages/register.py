@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from engine.pipeline.releasing import recording, served
+from engine.pipeline.releasing import recording, served, side_by_side
 from engine.pipeline.releasing.recording import Recorded
 from engine.pipeline.releasing.registry import (
     CANDIDATE,
@@ -129,6 +129,8 @@ def _log_figures(work: Work, client: Any, run_id: str) -> None:
     if compared:
         client.log_metric(run_id, "compare.passed", float(bool(compared.get("passed"))))
         client.set_tag(run_id, "opsdeck.comparison", str(compared.get("says", ""))[:4000])
+        if (told := side_by_side.on_the_same_rows(compared)) is not None:
+            client.set_tag(run_id, side_by_side.TAG, told)
         for gate in compared.get("gates") or []:
             name = f"gate.{_named(str(gate.get('name')))}"
             client.log_metric(run_id, name, float(bool(gate.get("passed"))))
