@@ -72,7 +72,7 @@ def _again(args: argparse.Namespace) -> int:
     named = {"--in": args.folder, "--manifest": args.manifest, "--project": args.project,
              "--patch": args.patch}
     words = [word for option, value in named.items() if value is not None for word in (option, str(value))]
-    done = subprocess.run([sys.executable, "-m", "engine.pipeline.reproduction.main", "--home",
+    done = subprocess.run([sys.executable, "-P", "-m", "engine.pipeline.reproduction.main", "--home",
                            str(args.home.config.parent), *words, *(["--json"] if args.json else []),
                            *([args.name] if args.name else [])], check=False)
     return done.returncode if done.returncode >= 0 else 128 - done.returncode

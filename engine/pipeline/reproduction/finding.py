@@ -34,7 +34,7 @@ def find(run: str | None, home: Path, projects: Mapping[str, Path], *, manifest:
     if manifest is None and run is None:
         raise UsageError("Neither a run nor a manifest is named.",
                          hint="Write opsdeck reproduce RUN, or --manifest FILE.")
-    path = manifest or _registered(str(run), home)
+    path = manifest or _registered(str(run), home, projects)
     found = manifests.read(_bytes(path), str(path))
     if run is not None and found.known.run.id != run:
         raise UsageError(f"This manifest is of run {found.known.run.id}, not of {run}.", where=str(path),
@@ -52,11 +52,15 @@ def find(run: str | None, home: Path, projects: Mapping[str, Path], *, manifest:
     return Found(found, place.resolve(), kept)
 
 
-def _registered(run: str, home: Path) -> Path:
-    """The manifest that the registration of a run left."""
+def _registered(run: str, home: Path, projects: Mapping[str, Path]) -> Path:
+    """The manifest that the registration of a run left. The user of a system engine's steps may not list the
+    projects there, and finds those that the config names."""
     root = home / "pipelines"
     try:
         names = sorted(one.name for one in root.iterdir() if one.is_dir()) if root.is_dir() else []
+    except PermissionError:
+        names = sorted(projects)
+    try:
         for name in names:
             note = places.of(home, name).result(run, "register")
             if note is not None and (path := Path(str(note["output"])) / MANIFEST).is_file():

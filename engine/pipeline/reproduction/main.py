@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import datetime as dt
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.errors import OpsdeckError
+from engine.errors import NotPermitted, OpsdeckError
 from engine.pipeline.reproduction import again, finding, rebuilding
 from engine.reproduce.verify import Comparison
 
@@ -50,11 +51,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if compared.reproduced else 1
 
 
+def _apart(home: Path, steps_user: str | None) -> None:
+    """A project's code gets no more rights here than a system engine's stages have. Raises NotPermitted."""
+    whose = "root's" if os.geteuid() == 0 else "the engine's" if home.stat().st_uid == os.geteuid() else None
+    if whose is not None:
+        raise NotPermitted(f"The project's own code would run here with {whose} rights.",
+                           hint="Ask as the user who runs the stages: "
+                                f"sudo -u {steps_user or 'USER'} opsdeck reproduce …")
+
+
 def _again(asked: argparse.Namespace, say: rebuilding.Say) -> tuple[str, Comparison]:
     from engine.config_file import load
     from engine.home import find
 
     home = find(asked.home)
+    if home.mode == "system":
+        _apart(home.path, load(home.config).engine.steps_user)
     projects = {} if asked.project else load(home.config).pipelines.projects
     found = finding.find(asked.run, home.path, projects, manifest=asked.manifest, folder=asked.project,
                          patch=asked.patch)
