@@ -154,7 +154,7 @@ def _list(client: Client, args: argparse.Namespace) -> int:
 
 
 def _watch(client: Client, args: argparse.Namespace) -> int:
-    from engine.cli.rollout_find import find
+    from engine.cli.rollout_find import awaited
     from engine.cli.rollout_watch import watch
 
-    return watch(client, find(client, args.name), json=args.json, wait=args.wait)
+    return watch(client, awaited(client, args.name), json=args.json, wait=args.wait)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import sys
 
 from engine.api import wire
 from engine.api.light import Client
+from engine.cli import rollout_coming
 from engine.cli.rollout import VERBS
 from engine.cli.rollout_text import ending, remedy
 from engine.errors import Conflict, NotFound
@@ -20,9 +22,28 @@ def find(client: Client, name: str) -> wire.Rollout:
             raise
         services = _services(client)
         if name in services:
-            raise NotFound(f"there has been no rollout of {name} yet",
-                           hint=f"`opsdeck rollout start {name} --to VARIANT` begins one") from None
+            raise none_yet(client, name) from None
         raise unknown(name, services) from None
+
+
+def awaited(client: Client, name: str) -> wire.Rollout:
+    """As `find`, and where a run is about to start the service's next rollout, that one, once it is there."""
+    if name.isdigit():
+        return find(client, name)
+    first = rollout_coming.newest(client, name)
+    found = rollout_coming.awaited(client, name, first, lambda text: print(text, file=sys.stderr, flush=True))
+    return found if found is not None else find(client, name)
+
+
+def none_yet(client: Client, service: str) -> NotFound:
+    """That a service has had no rollout, and which run is about to start one."""
+    on_its_way = rollout_coming.coming(client, service)
+    if on_its_way is not None:
+        return NotFound(f"there has been no rollout of {service} yet; {on_its_way.says()}",
+                        hint=on_its_way.hint())
+    return NotFound(f"there has been no rollout of {service} yet",
+                    hint=f"`opsdeck rollout start {service} --to VARIANT` begins one, or the release of a "
+                         "model (`opsdeck runs`)")
 
 
 def running(client: Client, name: str, verb: str) -> wire.Rollout:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
+import msgspec
 import pytest
 
 from engine.api import wire
@@ -94,6 +95,46 @@ def test_with_no_wait_it_stays_where_the_engine_waits_for_evidence(rolling: Engi
     assert "running" in line(process)
     rolling.now(state="waiting", gate=GATE)
     assert process.wait(10) == 3
+
+
+def released(rolling: Engine, state: str = "intent", gate: wire.Gate | None = None) -> None:
+    """A run that has registered a model for flights and is at its release."""
+    step = {name: wire.StepView(name, title, "done", 1, None, "", result, None, STARTED, STARTED + 500)
+            for name, title, result in (("register", "Register it", {"service": "flights"}),
+                                        ("release", "Release it to production", None))}
+    now = msgspec.structs.replace(step["release"], state=state, ended=None, gate=gate)
+    rolling.backend.views["52"] = wire.RunView(
+        "52", "train-and-release", "waiting" if gate else "running", [step["register"], now], "Train", "ann",
+        STARTED, None, STARTED + 600, {}, None, 1, False, None, None, "0" * 64)
+
+
+def test_right_after_an_approval_it_waits_for_the_rollout_that_the_release_starts(rolling: Engine,
+                                                                                  watch: Watch) -> None:
+    rolling.roll(state="done", ended=STARTED + 400)  # of the release before
+    released(rolling)
+    process = watch("flights")
+    assert process.stderr is not None
+    assert process.stderr.readline() == (
+        "run 52 (train-and-release) is to start a rollout of flights and is at release (Release it to "
+        "production); waiting for it\n")
+    rolling.roll("53", started=STARTED + 601)
+    assert "flights 53  watching" in line(process)
+    rolling.now("53", state="done", ended=STARTED + 700)
+    assert process.wait(10) == 0
+
+
+def test_before_the_approval_it_says_which_run_waits_for_it(rolling: Engine) -> None:
+    released(rolling, "waiting", GATE)
+    for verb in ("watch", "status"):
+        done = rolling.opsdeck(verb, "flights")
+        assert done.code == 2 and "run 52 (train-and-release) is to start a rollout of flights" in done.err
+        assert "`opsdeck approve 52 release` lets it go on" in done.err
+
+
+def test_a_release_whose_rollout_has_ended_is_not_waited_for(rolling: Engine) -> None:
+    released(rolling)
+    rolling.roll("53", started=STARTED + 601, state="done", ended=STARTED + 700)
+    assert rolling.opsdeck("watch", "flights").code == 0
 
 
 def test_it_stays_through_a_restart_of_the_engine_and_says_so(rolling: Engine, watch: Watch) -> None:
