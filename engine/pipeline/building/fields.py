@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ActionFailed, UsageError
-from engine.pipeline.building import listing
+from engine.pipeline.building import listing, seen
 from engine.pipeline.building.memo import Memo
 from engine.pipeline.project.model import Project
 from engine.pipeline.stages.table import REPORTS, Stage
@@ -26,19 +26,25 @@ _TIME = re.compile(rb"^(passed_at|failed_at|fixed_at):([^\n#]*)(?:#[^\n]*)?\n?",
 Watched = dict[str, tuple[listing.Signature, str]]
 
 
-def patterns(stage: Stage, project: Project) -> dict[str, list[str]]:
-    """By field the patterns of the files that a stage reads in the project's folder."""
+def patterns(stage: Stage, project: Project, folder: Path) -> dict[str, list[str]]:
+    """By field the patterns of the files that a stage reads in the project's folder. Raises UsageError."""
     source = project.data.source
-    made = list(source.sources) or list(project.code)  # what the command's data is made from
-    known = {
-        "code": list(project.code),
-        "tests": list(project.tests.paths),
-        "source": made if source.command else [source.path] if source.path else [],
-        "expectations": [project.data.expectations],
-        "cases": [project.robustness.cases],
-        "downstream": [project.staging.downstream] if project.staging.downstream else [],
-    }
-    return {name: [one for one in known[name] if one] for name in stage.reads}
+    reads: dict[str, list[str]] = {}
+    for name in stage.reads:
+        match name:
+            case "code":
+                reads[name] = seen.code(project, folder)
+            case "tests":
+                reads[name] = seen.tests(project, folder)
+            case "source":
+                reads[name] = [source.path] if source.path else seen.source(project, folder)
+            case "expectations":
+                reads[name] = [project.data.expectations]
+            case "cases":
+                reads[name] = [project.robustness.cases]
+            case "downstream":
+                reads[name] = [project.staging.downstream] if project.staging.downstream else []
+    return reads
 
 
 def of(stage: Stage, project: Project, folder: Path, memo: Memo,
@@ -55,7 +61,7 @@ def of(stage: Stage, project: Project, folder: Path, memo: Memo,
         "inputs": {name: {path: digest for path, digest in digests.items()
                           if path not in REPORTS.get(name, ())} for name, digests in inputs.items()}}
     watched: Watched = {}
-    for name, wanted in patterns(stage, project).items():
+    for name, wanted in patterns(stage, project, folder).items():
         found = {path: memo.seen(folder / path) for path in listing.listed(folder, wanted)}
         watched |= found
         digests = {path: _of_case(folder / path) if name == "cases" and path.endswith(".yaml") else digest
@@ -69,7 +75,7 @@ def of(stage: Stage, project: Project, folder: Path, memo: Memo,
         elif source.path is not None and not fields["source"]:
             raise UsageError(f"the data {source.path} is not there", where=str(folder / source.path),
                              hint="put it there, or correct data.source in opsdeck.pipeline.yaml")
-    if stage.environment:
+    if stage.environment or ("source" in stage.reads and project.data.source.command):
         fields["environment"], found = _environment(project, folder, memo)
         watched |= found
     return fields, watched

@@ -51,6 +51,16 @@ def listed(folder: Path, patterns: Iterable[str]) -> list[str]:
     return sorted(found)
 
 
+def matching(paths: Iterable[str], patterns: Iterable[str]) -> list[str]:
+    """Those of paths that were listed which the patterns name, in order. Pure."""
+    wanted = list(patterns)
+    plain = {one.strip("/").removeprefix("./") for one in wanted if not set("*?[") & set(one)}
+    globs = [_compiled(one) for one in wanted if set("*?[") & set(one)]
+    return sorted(path for path in paths if any(
+        base in ("", ".") or path == base or path.startswith(f"{base}/") for base in plain)
+        or any(glob.fullmatch(path) for glob in globs))
+
+
 def _covered(folder: Path, link: str, globs: Sequence[re.Pattern[str]], wanted: Sequence[str]) -> None:
     """What lies behind a link would be missed when it changes, and is not kept with the run."""
     if link in wanted:

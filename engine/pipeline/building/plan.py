@@ -130,7 +130,8 @@ def prepare(stage: Stage, project: Project, folder: Path, places: Places, run: s
         key = cache.key(fields)
         found = None if "only" in fields else cache.look_up(places.area(stage), stage.name, key, memo)
         given = stage.needs if stage.cached else tuple(done)
-        patterns = [one for several in stage_fields.patterns(stage, project).values() for one in several]
+        patterns = [one for several in stage_fields.patterns(stage, project, folder).values()
+                    for one in several]
         return Prepared(stage, key, fields, watched, {name: done[name].output for name in given},
                         {name: kept.record.get("result", {}) for name, kept in done.items()}, found,
                         [*patterns, *fields.get("environment", {}).get("lock", {})])

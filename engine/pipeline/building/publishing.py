@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
 import shutil
 import stat
@@ -50,6 +51,36 @@ def working(area: Area, name: str) -> Iterator[Path]:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def aside(area: Area, name: str) -> Iterator[Path]:
+    """An empty folder under `work/` that is removed when the block ends: of that name, or with a number after
+    it while another block, of any process, has the first. Raises ActionFailed."""
+    try:
+        area.work.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            place = area.work / (places.plain(name) if number == 1 else f"{name}.{number}")
+            lock = area.work / f"{place.name}.lock"
+            handle = _held(lock, wait=False)
+            if handle is None:
+                continue
+            _removed(place)
+            with contextlib.suppress(FileExistsError):  # what could not be removed stays, and is not used
+                place.mkdir(mode=0o700)
+                break
+            os.close(handle)
+        assert handle is not None
+    except OSError as error:
+        raise ActionFailed(f"the work folder cannot be made: {error.strerror}", where=str(area.work),
+                           hint="look at the disk and its permissions") from error
+    try:
+        yield place
+    finally:
+        _removed(place)
+        with contextlib.suppress(FileNotFoundError):
+            lock.unlink()
+        os.close(handle)
+
+
 def sweep(area: Area) -> list[str]:
     """Remove what processes that died left under `work/`, and the oldest failures; their names."""
     swept = []
@@ -59,7 +90,7 @@ def sweep(area: Area) -> list[str]:
         if handle is None:
             continue
         try:
-            shutil.rmtree(entry, ignore_errors=True)
+            _removed(entry)
             swept.append(entry.name)
             with contextlib.suppress(FileNotFoundError):
                 lock.unlink()
@@ -89,6 +120,7 @@ def publish(work: Path, target: Path, area: Area, *, shared: bool = False) -> bo
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                     raise
             if intact(target, target.name) is not None:
+                os.utime(target)  # as young as this one: nobody removes it before it is noted
                 return False
             with contextlib.suppress(FileNotFoundError):
                 target.rename(area.work / f"damaged.{os.getpid()}.{os.urandom(4).hex()}")
@@ -168,6 +200,19 @@ def intact(folder: Path, key: str | None = None) -> dict[str, Any] | None:
     except (OSError, OpsdeckError, KeyError, TypeError, AttributeError):
         return None
     return record
+
+
+def _removed(folder: Path) -> None:
+    """Also where the project's code has taken its own rights away."""
+    with contextlib.suppress(OSError):
+        if not folder.is_symlink():
+            folder.chmod(0o700)
+        for at, folders, _ in os.walk(folder):
+            for name in folders:
+                path = Path(at) / name
+                if not path.is_symlink() and not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+                    path.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _held(lock: Path, *, wait: bool = True) -> int | None:

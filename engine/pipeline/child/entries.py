@@ -15,6 +15,7 @@ from typing import Any
 from engine.errors import ActionFailed, OpsdeckError, UsageError
 from engine.pipeline.child import process
 from engine.pipeline.child.process import Ended
+from engine.pipeline.child.views import View
 from engine.pipeline.project.model import Entry, Limits
 from engine.procedures.secret_sources import resolve_secret
 from engine.reproduce import seeds
@@ -26,7 +27,8 @@ RESERVED = ("PATH", "HOME", "LD_", "OPSDECK_", "PYTHON")
 @dataclass(frozen=True)
 class Call:
     """One entry and where it runs. `what` is it in a sentence, such as "the training"; `key`: where the
-    project file has it, such as train; `scratch`: a folder of its own, its home, which is thrown away."""
+    project file has it, such as train; `scratch`: a folder of its own, its home, which is thrown away;
+    `view`: what `folder` is a copy of, where it is one."""
 
     entry: Entry
     what: str
@@ -41,6 +43,7 @@ class Call:
     limits: Limits
     log: Path
     credentials: Mapping[str, str] = field(default_factory=dict)
+    view: View | None = None
 
     def command(self) -> list[str]:
         """A command's `python` is the project's; a function goes through the runner."""
@@ -61,11 +64,20 @@ def run(call: Call, say: Callable[[str], None], tick: Callable[[], None] | None 
     line of the project's own code that failed; of either the limit at which it was ended."""
     write_params(call.scratch / "params.json", call.params, call.key)
     told = call.scratch / "failure.json"
-    ended = process.run(call.command(), folder=call.folder, variables=call.variables(), limits=call.limits,
-                        log=call.log, say=say, secrets=tuple(call.credentials.values()), tick=tick)
-    problem = failure(call, ended, _told(told))
-    if problem is not None:
-        raise problem
+    lines: tuple[str, ...] = ()
+    try:
+        ended = process.run(call.command(), folder=call.folder, variables=call.variables(),
+                            limits=call.limits, log=call.log, say=say, tick=tick,
+                            secrets=tuple(call.credentials.values()),
+                            told=str if call.view is None else call.view.told)
+        lines = ended.tail
+        problem = failure(call, ended, _told(told))
+        if problem is not None:
+            raise problem
+    except OpsdeckError as error:
+        if call.view is not None:
+            call.view.explain(error, *lines)
+        raise
     return ended
 
 

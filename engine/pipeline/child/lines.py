@@ -19,13 +19,14 @@ KEPT = 64 << 20  # characters of the log
 class Lines:
     """Takes bytes as they come. Every line goes to `log`, up to SHOWN a second to `say`; `tail` has the last.
 
-    A carriage return ends a line, so that a progress bar is lines. `secrets` are masked in all three.
+    A carriage return ends a line, so that a progress bar is lines. `secrets` are masked in all three, and
+    `told` is what becomes of a line first.
     """
 
     def __init__(self, log: TextIO, say: Callable[[str], None], secrets: Sequence[str] = (),
-                 clock: Callable[[], float] = time.monotonic) -> None:
+                 clock: Callable[[], float] = time.monotonic, told: Callable[[str], str] = str) -> None:
         self.tail: deque[str] = deque(maxlen=60)
-        self._log, self._say, self._clock = log, say, clock
+        self._log, self._say, self._clock, self._told = log, say, clock, told
         # A secret of several lines is printed as several.
         pieces = {piece for one in secrets for piece in (one, *one.splitlines()) if len(piece) >= 4}
         self._secrets = sorted(pieces | {one for one in secrets if one}, key=len, reverse=True)
@@ -48,7 +49,7 @@ class Lines:
         self._log.flush()
 
     def _line(self, line: str) -> None:
-        line = mask(harmless(line), self._secrets).rstrip()
+        line = mask(self._told(harmless(line)), self._secrets).rstrip()
         if not line:
             return
         self.tail.append(line)

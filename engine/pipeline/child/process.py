@@ -75,13 +75,13 @@ def variables(python: Path, home: Path, more: Mapping[str, str]) -> dict[str, st
 
 
 def run(command: Sequence[str], *, folder: Path, variables: Mapping[str, str], limits: Limits, log: Path,
-        say: Callable[[str], None], secrets: Sequence[str] = (), tick: Callable[[], None] | None = None
-        ) -> Ended:
+        say: Callable[[str], None], secrets: Sequence[str] = (), tick: Callable[[], None] | None = None,
+        told: Callable[[str], str] = str) -> Ended:
     """Run `command` in `folder` with exactly `variables` until it ends, and everything it started with it.
 
-    Its output goes to `log`, line by line, and to `say`; `tick` is called four times a second, and may raise
-    to end it. Raises ActionFailed when it cannot be started. When this raises, or this process dies, the
-    command is ended.
+    Its output goes to `log`, line by line as `told` makes them, and to `say`; `tick` is called four times a
+    second, and may raise to end it. Raises ActionFailed when it cannot be started. When this raises, or this
+    process dies, the command is ended.
     """
     spec = {"command": list(command), "folder": str(folder), "variables": dict(variables), "grace": GRACE,
             "timeout": min(limits.timeout, NEVER), "limits": rlimits(limits)}
@@ -97,7 +97,7 @@ def run(command: Sequence[str], *, folder: Path, variables: Mapping[str, str], l
         os.close(writing)
     try:
         with log.open("w", encoding="utf-8", errors="replace") as kept:
-            lines = Lines(kept, say, secrets)
+            lines = Lines(kept, say, secrets, told=told)
             _write(guard, json.dumps(spec).encode() + b"\n")
             report = _follow(guard, reading, lines, tick)
     finally:

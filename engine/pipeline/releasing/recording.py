@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from engine.errors import ActionFailed, UsageError
-from engine.pipeline.building import listing
+from engine.pipeline.building import listing, seen
 from engine.pipeline.project.model import Project
 from engine.pipeline.stages.contract import Work
 from engine.reproduce import canonical, digests, environment, git, payload
@@ -67,7 +67,8 @@ def identity(manifest: Manifest, code: Mapping[str, str]) -> str:
 
 def code_of(folder: Path, project: Project) -> dict[str, str]:
     """The sha256 of each of the model's own files, by path. Blocking."""
-    return {path: digests.file(folder / path).sha256 for path in listing.listed(folder, project.code)}
+    listed = listing.listed(folder, seen.code(project, folder))
+    return {path: digests.file(folder / path).sha256 for path in listed}
 
 
 def trained(train: Path) -> Path:

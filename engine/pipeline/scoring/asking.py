@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import UsageError
-from engine.pipeline.child import environments, process
+from engine.pipeline.child import environments, process, views
+from engine.pipeline.child.views import View
+from engine.pipeline.project.model import Entry, Limits
 from engine.pipeline.robustness.changes import Table
 from engine.pipeline.scoring.commanded import ModelCommand
 from engine.pipeline.scoring.process import ModelProcess
@@ -95,21 +97,36 @@ def opened(work: Work, stage: str, model: Path, shown: Shown, name: str = "the m
     where, log = f"{stage}: {model.name}", work.output / LOG
     with tempfile.TemporaryDirectory(prefix=".scoring-", dir=work.output.parent) as aside:
         room = Path(aside)
-        raw: ModelProcess | ModelCommand
         if entry is None:
-            raw = ModelProcess(Path(sys.executable), ONNX, onnx_file(model, stage), ENGINE,
-                               _variables(Path(sys.executable), room, work.project.seed), limits, log, where)
-        else:
-            python = environments.ensure(work.project, work.folder,
-                                         work.home / "pipelines" / work.project.project, work.say)
-            if entry.function is not None:
-                raw = ModelProcess(python, entry.function, model, work.folder,
-                                   _variables(python, room, work.project.seed), limits, log, where)
-            else:
-                raw = ModelCommand(entry, python, model, work.folder, work.project.seed, limits, room, log,
-                                   where)
-        with raw:
-            yield Scorer(raw, shown, name)
+            with ModelProcess(Path(sys.executable), ONNX, onnx_file(model, stage), ENGINE,
+                              _variables(Path(sys.executable), room, work.project.seed), limits, log, where
+                              ) as raw:
+                yield Scorer(raw, shown, name)
+            return
+        python = environments.of(work)
+        with views.of(work, "code") as view, _in_its_words(view, log), \
+                _own(entry, python, model, view, work.project.seed, limits, room, log, where) as own:
+            yield Scorer(own, shown, name)
+
+
+def _own(entry: Entry, python: Path, model: Path, view: View, seed: int, limits: Limits, room: Path,
+         log: Path, where: str) -> ModelProcess | ModelCommand:
+    if entry.function is None:
+        return ModelCommand(entry, python, model, view, seed, limits, room, log, where)
+    return ModelProcess(python, entry.function, model, view.folder, _variables(python, room, seed), limits,
+                        log, where)
+
+
+@contextlib.contextmanager
+def _in_its_words(view: View, log: Path) -> Iterator[None]:
+    """What the project's code says names the project's files."""
+    try:
+        yield
+    except ModelFailed as error:
+        view.explain(error)
+        raise
+    finally:
+        view.retell(log)
 
 
 def onnx_file(model: Path, stage: str) -> Path:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from engine.errors import OpsdeckError
 from engine.pipeline.child import entries
+from engine.pipeline.child.views import View
 from engine.pipeline.project.model import Entry, Limits
 from engine.pipeline.scoring.scores import ModelFailed
 
@@ -30,12 +31,12 @@ class ModelCommand:
     columns: tuple[str, ...] | None = None
     idle_mb = 0.0
 
-    def __init__(self, entry: Entry, python: Path, model: Path, root: Path, seed: int, limits: Limits,
+    def __init__(self, entry: Entry, python: Path, model: Path, view: View, seed: int, limits: Limits,
                  room: Path, log: Path, where: str) -> None:
         self._room, self._model, self._log, self.where = room, model, log, where
         self._inputs, self._output = room / "inputs", room / "output"
-        self._call = entries.Call(entry, "The scoring", "evaluate", python, root, self._inputs, self._output,
-                                  room, {}, seed, limits, room / "log.txt")
+        self._call = entries.Call(entry, "The scoring", "evaluate", python, view.folder, self._inputs,
+                                  self._output, room, {}, seed, limits, room / "log.txt", view=view)
         self._held: Any = None
         self._peak_mb = 0.0
 

@@ -18,7 +18,8 @@ class Work:
     `folder` is the project's, `inputs` the outputs of the stages it needs by their names, `output` an empty
     folder of its own: what a stage leaves there is kept under its key when it passed, whole or not at all.
     `before`: the results of every stage of this run that is done, by name. `say` prints a line that whoever
-    watches sees at once; `point` adds to a curve they see, such as the loss by step.
+    watches sees at once; `point` adds to a curve they see, such as the loss by step. `digests`: the sha256 of
+    the project's files that the stage's key covers, by path; None where there is no key.
     """
 
     project: Project
@@ -33,6 +34,7 @@ class Work:
     say: Callable[[str], None]
     point: Callable[[str, float, float], None]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    digests: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)

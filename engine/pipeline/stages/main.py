@@ -131,6 +131,7 @@ def _work(asked: argparse.Namespace, planned: Mapping[str, Any], folder: Path) -
              "attempt": asked.attempt, "output": folder / "output", "before": planned["before"],
              "inputs": {name: Path(path) for name, path in planned["inputs"].items()},
              "say": say, "point": point, "written": planned["project"],
+             "digests": {path: digest for path, (_, digest) in planned["watched"].items()},
              "settings": {**asked.settings, **planned.get("told", {}), "key": planned["key"]}}
     for name, value in given.items():
         object.__setattr__(work, name, value)

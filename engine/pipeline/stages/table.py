@@ -41,7 +41,7 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in (
           settings=("robustness", "evaluate", "seed", "task", "data"), reads=("code", "cases"),
           environment=True),
     Stage("compare", "Comparison with the model in production", needs=("data", "train", "evaluate"),
-          cached=False),
+          reads=("code",), environment=True, cached=False),
     Stage("register", "Registration", needs=("data", "train", "evaluate"), cached=False, user="engine"),
     Stage("staging", "Staging: real servers, contract and smoke tests",
           needs=("data", "train", "evaluate", "register"),

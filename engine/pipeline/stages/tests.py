@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
 from engine.errors import ActionFailed, UsageError
-from engine.pipeline.child import entries, environments, process
+from engine.pipeline.building import seen
+from engine.pipeline.child import entries, environments, process, views
 from engine.pipeline.stages.contract import Done, Work
 from engine.procedures.output import harmless
 from engine.reproduce import seeds
@@ -21,9 +22,6 @@ JUNIT, LOG = "junit.xml", "log.txt"
 LARGEST = 64 << 20  # bytes of a report that is read
 NAMED = 3  # failing tests in the sentence
 LISTED = 50  # failing tests in the result
-# pytest's order; the first file that speaks of pytest is its configuration.
-CONFIGS = (("pytest.toml", ""), (".pytest.toml", ""), ("pytest.ini", ""), (".pytest.ini", ""),
-           ("pyproject.toml", "tool.pytest"), ("tox.ini", "[pytest]"), ("setup.cfg", "[tool:pytest]"))
 # pytest's exit codes.
 PASSED, FAILED, NONE = 0, 1, 5
 
@@ -55,22 +53,32 @@ def run(work: Work) -> Done:
                          where=f"environment.lock: {work.project.environment.lock}",
                          hint="Add pytest to the development dependencies and lock anew.")
     report = work.output / JUNIT
-    with process.stoppable(), entries.scratch(work.output) as scratch:
-        command = [str(python), "-m", "pytest", *given.paths, *configured(work.folder, scratch),
+    with process.stoppable(), entries.scratch(work.output) as scratch, \
+            views.of(work, "code", "tests") as view:
+        for path in given.paths:  # one that holds nothing yet
+            if (work.folder / path).is_dir():
+                (view.folder / path).mkdir(parents=True, exist_ok=True)
+        command = [str(python), "-m", "pytest", *given.paths, *configured(view.folder, scratch),
                    f"--junit-xml={report}", "-p", "no:cacheprovider", "--color=no", "-ra", *given.args]
         variables = process.variables(python, scratch, seeds.environment(work.project.seed))
-        ended = process.run(command, folder=work.folder, variables=variables, limits=given.limits,
-                            log=work.output / LOG, say=work.say)
+        ended = process.run(command, folder=view.folder, variables=variables, limits=given.limits,
+                            log=work.output / LOG, say=work.say, told=view.told)
+        view.retell(report, escape)
     if ended.cause and (problem := process.failure(ended, "The run of the tests", "tests", given.limits)):
         raise problem
     cases = read(report) if report.exists() else []
     if ended.code not in (PASSED, NONE) and not any(one.outcome in ("failed", "error") for one in cases):
         last = ended.tail[-1] if ended.tail else "it printed nothing"
         if ended.code != FAILED:
-            raise ActionFailed(f"pytest could not run the tests: {last}", where="tests",
-                               hint=f"{LOG} has all that it printed.")
+            problem = ActionFailed(f"pytest could not run the tests: {last}", where="tests",
+                                   hint=f"{LOG} has all that it printed.")
+            view.explain(problem, *ended.tail)
+            raise problem
         return _done(work, cases, ended.seconds, f"pytest says that the tests failed: {last}")
-    return _done(work, cases, ended.seconds, None)
+    wrong = [one.says for one in cases if one.outcome in ("failed", "error")]
+    missed = view.unlisted("\n".join([*ended.tail, *reversed(wrong)])) if wrong else None
+    return _done(work, cases, ended.seconds, None, "" if missed is None else
+                 f". {view.missed(missed)} {view.remedy(missed)}")
 
 
 def read(report: Path) -> list[Case]:
@@ -92,23 +100,11 @@ def read(report: Path) -> list[Case]:
 def configured(folder: Path, scratch: Path) -> list[str]:
     """Arguments that keep pytest to the project's folder: a configuration or a conftest further up is no part
     of the project, nor of the stage's key."""
-    own = next((folder / name for name, needed in CONFIGS if _speaks(folder / name, needed)), None)
-    if own is None:
-        own = scratch / "pytest.ini"
+    found = seen.config(folder)
+    own = scratch / "pytest.ini" if found is None else folder / found
+    if found is None:
         own.write_text("[pytest]\n", encoding="utf-8")
     return ["-c", str(own), f"--rootdir={folder}", f"--confcutdir={folder}"]
-
-
-def _speaks(path: Path, needed: str) -> bool:
-    if not path.is_file():
-        return False
-    text = path.read_text("utf-8", errors="replace")
-    if path.name != "pyproject.toml":
-        return needed in text
-    try:
-        return "pytest" in tomllib.loads(text).get("tool", {})
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"This file is not TOML: {error}.", where=str(path)) from error
 
 
 def _case(found: ElementTree.Element) -> Case:
@@ -137,7 +133,7 @@ def _reason(found: ElementTree.Element) -> str:
     return message[0] if message else (str(marked[0]) if marked else "")
 
 
-def _done(work: Work, cases: Sequence[Case], seconds: float, instead: str | None) -> Done:
+def _done(work: Work, cases: Sequence[Case], seconds: float, instead: str | None, why: str = "") -> Done:
     count = Counter(one.outcome for one in cases)
     wrong = [one for one in cases if one.outcome in ("failed", "error")]
     result = {"tests": len(cases), "passed": count["passed"], "failed": count["failed"],
@@ -148,7 +144,7 @@ def _done(work: Work, cases: Sequence[Case], seconds: float, instead: str | None
     if instead is None and wrong:
         named = "; ".join(f"{one.name}: {one.says[:160]}" for one in wrong[:NAMED])
         more = f"; and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
-        instead = f"{len(wrong)} of {_tests(len(cases))} failed: {named}{more}"
+        instead = f"{len(wrong)} of {_tests(len(cases))} failed: {named}{more}{why}"
     elif instead is None and not cases:
         instead = f"No tests were found in {', '.join(work.project.tests.paths)}, so nothing was tested"
     elif instead is None and not count["passed"]:

@@ -65,7 +65,7 @@ def given(root: Path, uri: str, code: str | None = None, heard: Heard | None = N
           name: str = "small", **entry: Any) -> Any:
     settings = {"entry": {"function": "learn:fit"}, **entry}
     project = small_project.project(root / "project", {"learn.py": code} if code else None, train=settings,
-                                    project=name)
+                                    project=name, code=["*.py", "*.onnx"])
     return work(project, root, "train", heard, attempt=attempt, tracking=uri,
                 artifacts=str(root / "artifacts"), key="k1")
 

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from engine.errors import ActionFailed, OpsdeckError, UsageError
-from engine.pipeline.project.model import Entry, Limits, Project
+from engine.pipeline.project.model import Entry, Limits
 from engine.pipeline.stages.contract import Work
 from engine.pipeline.stages.data.naming import STAGE
 from engine.reproduce import canonical, digests, s3
@@ -111,32 +111,25 @@ def _download(uri: str, bucket: str, key: str, version: str, file: Path, client:
 
 def _made(work: Work, name: str) -> Fetched:
     """Run the command that makes the data, in the project's environment, into the stage's output."""
-    from engine.pipeline.child import entries, environments
+    from engine.pipeline.child import entries, environments, views
 
     project, source = work.project, work.project.data.source
     into = work.output / "source"
     into.mkdir()
     python = environments.ensure(project, work.folder, work.home / "pipelines" / project.project, work.say)
-    with entries.scratch(work.output) as scratch:
+    with entries.scratch(work.output) as scratch, views.of(work, "source") as view:
         entries.run(entries.Call(
             entry=Entry(command=source.command), what="the command that makes the data", key="data.source",
-            python=python, folder=work.folder, inputs=work.folder, output=into, scratch=scratch, params={},
-            seed=project.seed, limits=MAKING, log=work.output / "log.txt"), work.say)
+            python=python, folder=view.folder, inputs=view.folder, output=into, scratch=scratch, params={},
+            seed=project.seed, limits=MAKING, log=work.output / "log.txt", view=view), work.say)
     try:
         files = _tables(into, "what the command left in OPSDECK_OUTPUT")
     except UsageError as error:
         raise ActionFailed(error.message, hint="The command writes a .parquet or .csv file into "
                            "OPSDECK_OUTPUT; what it printed is in log.txt.") from error
-    derived = Derivation(_code(project, work.folder),
+    derived = Derivation(canonical.digest(dict(view.digests)),
                          {path: digests.local(work.folder / path).sha256 or "" for path in source.sources},
                          list(source.command))
     made = digests.local(files[0]) if len(files) == 1 else digests.local(into)
     return Fetched(files, Dataset(f"derived:{project.project}", "derived", made.sha256, bytes=made.bytes,
                                   files=len(files), derived=derived), name)
-
-
-def _code(project: Project, folder: Path) -> str:
-    """The digest of the project's code: of its files by path."""
-    files = {path for pattern in project.code for path in folder.glob(pattern) if path.is_file()}
-    return canonical.digest({path.relative_to(folder).as_posix(): digests.file(path).sha256
-                             for path in files})

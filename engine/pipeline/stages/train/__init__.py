@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import OpsdeckError, UsageError
-from engine.pipeline.child import entries, process
+from engine.pipeline.child import entries, process, views
 from engine.pipeline.stages.contract import Done, Work
 from engine.pipeline.stages.train import checks
 from engine.pipeline.stages.train.curve import Curve
@@ -47,12 +47,12 @@ def run(work: Work) -> Done:
         curve.poll()
         tracking.check()
 
-    with process.stoppable(), entries.scratch(work.output) as scratch:
+    with process.stoppable(), entries.scratch(work.output) as scratch, views.of(work, "code") as view:
         files = [work.inputs["data"] / name for name in INPUTS if (work.inputs["data"] / name).exists()]
         inputs = entries.copied(files, scratch / "inputs")
         tracking.begin()
         try:
-            trained = place(Job(work, scratch, inputs, curve, credentials, tick))
+            trained = place(Job(work, scratch, inputs, curve, credentials, tick, view))
             curve.poll(last=True)
             figures = checks.metrics(work.output, curve.broken)
             made = checks.model(work.output)

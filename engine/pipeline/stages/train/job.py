@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.pipeline.child.entries import Call
+from engine.pipeline.child.views import View
 from engine.pipeline.project.model import Train
 from engine.pipeline.stages.contract import Work
 from engine.pipeline.stages.train.curve import Curve
@@ -20,7 +21,7 @@ INPUTS = ("train.parquet", "dataset.json")  # of the data stage; the held-out ro
 @dataclass(frozen=True)
 class Job:
     """One training. `inputs`: the folder it reads; `scratch`: thrown away after it; `tick`: to be called a
-    few times a second, follows the curve, and raises when training must not go on."""
+    few times a second, follows the curve, and raises when training must not go on; `view`: the code."""
 
     work: Work
     scratch: Path
@@ -28,6 +29,7 @@ class Job:
     curve: Curve
     credentials: Mapping[str, str]
     tick: Callable[[], None]
+    view: View
 
     @property
     def train(self) -> Train:
@@ -35,9 +37,9 @@ class Job:
 
     def call(self, python: Path) -> Call:
         """The entry as it is called with this interpreter on this machine."""
-        return Call(self.train.entry, WHAT, KEY, python, self.work.folder, self.inputs, self.work.output,
+        return Call(self.train.entry, WHAT, KEY, python, self.view.folder, self.inputs, self.work.output,
                     self.scratch, self.train.params, self.work.project.seed, self.train.limits,
-                    self.work.output / LOG, self.credentials)
+                    self.work.output / LOG, self.credentials, self.view)
 
 
 @dataclass(frozen=True)

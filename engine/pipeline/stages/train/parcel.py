@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ActionFailed
-from engine.pipeline.building.listing import listed
 from engine.pipeline.child import entries, process
+from engine.pipeline.child.views import View
 from engine.pipeline.stages.train.container import CURVE as MARK
 from engine.pipeline.stages.train.job import CURVE, KEY, WHAT, Job, Trained
 from engine.reproduce import archives, seeds
@@ -24,9 +24,8 @@ ABOUT = "opsdeck.json"
 
 def files(job: Job) -> dict[str, Path]:
     """What is sent, by its path below input/data/: the tools, the project's code, the rows."""
-    code = listed(job.work.folder, job.work.project.code)
     return {**{f"opsdeck/{one.name}": one for one in TOOLS},
-            **{f"code/{one}": job.work.folder / one for one in code},
+            **{f"code/{one}": job.view.folder / one for one in sorted(job.view.digests)},
             **{f"rows/{one.name}": one for one in sorted(job.inputs.iterdir())}}
 
 
@@ -89,10 +88,12 @@ def trained(output: Path, **result: object) -> Trained:
     return found
 
 
-def failed(reason: str, place: str) -> ActionFailed:
+def failed(reason: str, place: str, view: View) -> ActionFailed:
     """`reason`: the line that `container` left, or what the place itself says."""
     if process.REFUSED.search(reason) or "signal 9" in reason:
         return ActionFailed(f"{WHAT} was ended for memory {place}: {reason}", where=KEY,
                             hint="Raise train.limits.memory_mb, take a larger machine, or use fewer rows.")
-    return ActionFailed(f"{WHAT} failed {place}: {reason}", where=KEY,
-                        hint="log.txt has what it printed before.")
+    problem = ActionFailed(f"{WHAT} failed {place}: {reason}", where=KEY,
+                           hint="log.txt has what it printed before.")
+    view.explain(problem)
+    return problem

@@ -87,7 +87,8 @@ def _trained(job: Job, ray: Any, python: Path) -> Trained:
                                     "with the cluster at the same path.")
         code = _followed(job, ray, actor)
         if code != 0:
-            raise parcel.failed(mask(ray.get(actor.failure.remote()), job.credentials.values()), "on Ray")
+            reason = mask(ray.get(actor.failure.remote()), job.credentials.values())
+            raise parcel.failed(reason, "on Ray", job.view)
         parcel.unpacked(ray.get(actor.result.remote()), job.work.output, "ray")
         return parcel.trained(job.work.output)
     except RayError as error:

@@ -211,7 +211,7 @@ def _waited(job: Job, aws: Aws, name: str) -> dict[str, Any]:
                                where=KEY, hint="Raise train.limits.timeout, or take a faster instance.")
         raise ActionFailed(f"The training job {name} was stopped on SageMaker.", where=f"{KEY}.sagemaker",
                            hint="Somebody stopped it there; retry this step to begin another.")
-    raise parcel.failed(reason, f"on SageMaker ({name})")
+    raise parcel.failed(reason, f"on SageMaker ({name})", job.view)
 
 
 def _printed(aws: Aws, name: str, token: dict[str, str]) -> list[str]:
