@@ -106,9 +106,7 @@ def _look(stage: Stage, stages: Mapping[str, Stage], process: Sequence[str], con
         raise UsageError("; ".join(error.problems[:TOLD]) + more or str(error.message),
                          where=None if error.problems else error.where,
                          hint=f"opsdeck check {folder} says all that is wrong with it") from error
-    if params.project in config.pipelines.projects and project.project != params.project:
-        raise UsageError(f"the config calls this project {params.project}, and its own file "
-                         f"{project.project}", where=str(folder), hint="give it one name in both")
+    _one_name(config, params, project, folder)
     system = home.mode == "system"
     at = places.make(home.path, project.project, _steps_user(config) if system else None)
     _keep_definition(context, at, folder)
@@ -125,6 +123,23 @@ def _look(stage: Stage, stages: Mapping[str, Stage], process: Sequence[str], con
          "--attempt", str(context.attempt), "--planned", str(path),
          "--settings", json.dumps(settings(project, config, home)), *(["--hidden"] if secrets else [])],
         env=env, user=stage.user, secrets=secrets, unseen=bool(secrets))
+
+
+def _one_name(config: Config, params: Staged, project: Project, folder: Path) -> None:
+    if params.project in config.pipelines.projects and project.project != params.project:
+        raise UsageError(f"the config calls this project {params.project}, and its own file "
+                         f"{project.project}", where=str(folder), hint="give it one name in both")
+
+
+async def _ready(context: Context, params: Staged) -> None:
+    """Raises what is wrong with the project, all of it, before there is a run."""
+    def look() -> None:
+        from engine.pipeline.project.reading import read
+
+        folder = folder_of(context, params)
+        _one_name(_config(context), params, read(folder), folder)
+
+    await asyncio.to_thread(look)
 
 
 def _told(stage: Stage, context: Context) -> dict[str, Any]:
@@ -258,7 +273,7 @@ def actions(stages: Mapping[str, Stage] = STAGES, process: Sequence[str] = PROCE
         found.append(Action(
             name=f"pipeline.{stage.name}", effect="idempotent", params=Staged, run=None, command=command,
             summary=f"Pipeline: {stage.title[0].lower()}{stage.title[1:]}",
-            foresee=functools.partial(_foresee, stage, stages), describe=_described(stage)))
+            foresee=functools.partial(_foresee, stage, stages), ready=_ready, describe=_described(stage)))
     return found
 
 

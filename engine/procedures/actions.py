@@ -119,6 +119,7 @@ class Command:
 Run = Callable[[Context, P], Awaitable[dict[str, Any]]]
 CommandFn = Callable[[Context, P], Awaitable[Command | dict[str, Any]]]
 PreviewFn = Callable[[Context, P], Awaitable[Preview]]
+ReadyFn = Callable[[Context, P], Awaitable[None]]
 ForeseeFn = Callable[[Context, P], Awaitable[str]]
 
 
@@ -131,7 +132,8 @@ class Action(Generic[P]):
     may have (a lost connection after the request was sent). `command` has no effect of its own: it may
     be asked again. `describe` renders the exact thing that will be done in one line; `service` names the
     parameter that holds the service, for the policy; `foresee` tells a dry run what the step would come
-    to, in a sentence.
+    to, in a sentence; `ready` raises an OpsdeckError for parameters that cannot lead anywhere, before there
+    is a run: the run is refused then.
     """
 
     name: str
@@ -144,6 +146,7 @@ class Action(Generic[P]):
     service: str | None = None
     command: CommandFn[P] | None = None
     foresee: ForeseeFn[P] | None = None
+    ready: ReadyFn[P] | None = None
 
     def __post_init__(self) -> None:
         if (self.run is None) == (self.command is None):

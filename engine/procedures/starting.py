@@ -13,7 +13,7 @@ from engine.api.backend import Caller
 from engine.errors import NotPermitted, UsageError
 from engine.home import Mode
 from engine.journal.events import Event
-from engine.procedures import expressions, rendering
+from engine.procedures import expressions, readiness, rendering
 from engine.procedures.document import Document
 from engine.procedures.dry_run import dry_run
 from engine.procedures.executor import Executor
@@ -53,6 +53,8 @@ class Starter:
         draft = begin(_draft(data, caller, self._executor.clock()), document)
         self._preconditions(draft)
         await self._startable(draft)
+        if cause is None:  # what begins by itself is recorded with its cause, and fails on record
+            await readiness.check(self._executor, draft)
         if request.dry_run:
             return await dry_run(self._executor, draft, probe=request.probe)
         recorder = self._executor.recorder
