@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from console import asks, format, rollout_asks, safety
+from console import asks, entitled, format, rollout_asks, safety
 from console.asks import Ask, Choice
 from console.screens.dialog import Dialog
 from engine.api import wire
@@ -71,17 +71,23 @@ async def _gate(app: OpsdeckApp, run_id: str, step_id: str) -> None:
 
 
 def _ask_gate(app: OpsdeckApp, ask: Ask, run: wire.RunView) -> None:
-    """Put the question with the answers that would count. Who may break glass only the engine knows."""
+    """Put the question with the answers that would count, or say why none of this person's would."""
     state = app.state
-    counts = state.may(ask.run, ask.step)
-    offered = tuple(c for c in ask.choices if c.break_glass or (
-        safety.unentitled(c.verb, state) is None and (counts or c.verb != "approve")))
-    if any(not c.break_glass for c in offered):
-        _ask(app, msgspec.structs.replace(ask, choices=offered), run)
+    gate = next((s.gate for s in run.steps if s.id == ask.step and s.gate is not None), None)
+    approval = gate is not None and gate.kind == "approval"
+    against = entitled.against(ask.run, ask.step, state) if approval else None
+
+    def counts(choice: Choice) -> bool:
+        if choice.break_glass:
+            return gate is not None and entitled.breaks_glass(gate, state)
+        return safety.unentitled(choice.verb, state) is None and not (against and choice.verb == "approve")
+
+    if offered := tuple(filter(counts, ask.choices)):
+        yours = (("You", against),) if against else ()
+        _ask(app, msgspec.structs.replace(ask, choices=offered, facts=(*ask.facts, *yours)), run)
         return
-    why = safety.unentitled(ask.choices[0].verb, state) or f"Yours does not count at step {ask.step}."
-    alone = f" Where the policy lets you: opsdeck approve {ask.run} --break-glass REASON." if offered else ""
-    app.say(f"{why}{alone}", "warn")
+    why = safety.unentitled(ask.choices[0].verb, state) or against or "Yours does not count."
+    app.say(f"{why} {entitled.alone(gate, state)}" if gate is not None and approval else why, "warn")
 
 
 def of_rollout(app: OpsdeckApp, verb: Verb, run: str) -> None:

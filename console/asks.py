@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from console import format
+from console import entitled, format
 from console.safety import Rolling, Stated, stated
 from engine.api import wire
 from engine.api.backend import Verb
@@ -79,9 +79,10 @@ def step_facts(run: wire.RunView, step: wire.StepView, now: float) -> list[Fact]
     gate = step.gate
     if gate is not None and gate.kind == "approval":
         given = ", ".join(gate.approvals) or "nobody yet"
-        who = " or ".join(gate.roles) + (f", not {run.by}" if gate.not_initiator else "")
+        if gate.written:
+            facts.append(("Authors", format.sentence(gate.written)))
         facts.append(("Approvals", f"{len(gate.approvals)} of {gate.approvals_needed}: {given}; "
-                                   f"wants {who}"))
+                                   f"wants {entitled.wanted(gate, run.by)}"))
     if gate is not None and gate.expires is not None:
         facts.append(("Expires", f"in {format.duration(gate.expires - now)}"))
     reason = run.params.get("reason")

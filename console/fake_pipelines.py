@@ -43,7 +43,9 @@ def releasing(at: float) -> tuple[wire.RunView, wire.Page]:
     """Run 191, which waits for the approval of its release, and its page."""
     gate = wire.Gate("approval", "c0ffee09c2d3e4b5", "Release flights-late version 9 to flights?",
                      approvals_needed=1, approvals=[], roles=["approver"], not_initiator=True, since=at - 240,
-                     expires=at + 6 * 86400)
+                     expires=at + 6 * 86400, alone=["approver"], authors=["mlops2", "mlops3"],
+                     written="written by Mia Lopes <mia@example.org> (mlops2), 3 commits, the newest "
+                             "4be1c0ffee09; mlops3 <m3@example.org> (mlops3), commit 9d0c2f3a8b71")
     took = {"tests": 21.4, "data": 6.2, "train": 96.0, "evaluate": 6.7, "robustness": 1.6, "compare": 11.5,
             "register": 4.9, "staging": 3.1, "page": 1.3}
     titles = {"tests": "The project's own tests", "data": "The data against what is expected",

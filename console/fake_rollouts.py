@@ -103,7 +103,7 @@ def _waiting(at: float) -> wire.Rollout:
                ("inputs.4.name", "missing", "carrier")]
     gate = wire.Gate("approval", "5e1d09c2d3e4b5f6", "Give version 13 half of the traffic?",
                      approvals_needed=1, roles=["approver"], not_initiator=True, since=at - 240,
-                     expires=at + 1560)
+                     expires=at + 1560, alone=["approver"])
     return rollout(
         "171", "search-rank", "waiting", at, version=12, reached=7, last="waiting", weight=25.0,
         metrics=metrics(8420, 25_260, timeouts=(-0.8, 14), good=1.9), bad=17, exposed=8420,

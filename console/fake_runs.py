@@ -76,7 +76,7 @@ def _output(at: float) -> wire.RunView:
 def _approval(at: float) -> wire.RunView:
     gate = wire.Gate("approval", "b77c09c2d3e4b5f6", "Give search-rank 13 half of the traffic?",
                      approvals_needed=2, approvals=["oncall2"], roles=["approver"],
-                     not_initiator=True, since=at - 240, expires=at + 1560)
+                     not_initiator=True, since=at - 240, expires=at + 1560, alone=["approver"])
     return run("182", "promote", "Promote a canary", "waiting", [
         done("check", "Look for open alerts", at - 300, 0.2, effect="none"),
         step("shift", "Give the canary 50 %", "waiting", gate=gate, effect="idempotent",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from rich.cells import cell_len
 
-from console import evidence, format, safety
+from console import entitled, evidence, format, safety
 from console.glyphs import Glyphs
 from console.rollout_asks import difference, said, weights
 from console.rollout_path import WITHIN, path
@@ -151,8 +151,7 @@ def gate_text(rollout: wire.Rollout, gate: wire.Gate, now: float) -> str:
     """Who is wanted, since when, and until when."""
     parts = []
     if gate.kind == "approval":
-        who = " or ".join(gate.roles) or "anybody"
-        who += f", not {rollout.by}" if gate.not_initiator else ""
+        who = entitled.wanted(gate, rollout.by)
         parts.append(f"{len(gate.approvals)} of {format.plural(gate.approvals_needed, 'approval')} ({who})")
     else:
         parts.append(gate.prompt)
@@ -220,11 +219,8 @@ def _gate(rollout: wire.Rollout, gate: wire.Gate, state: State) -> tuple[str, st
     weight = next((s.weight for s in rollout.steps if s.id == rollout.gate_step), None)
     what = "" if weight is None else f" ({weight:g} % of the traffic)"
     text = f"Step {rollout.gate_step}{what} needs {format.plural(missing, 'more approval')}."
-    mine = next((w for w in state.waiting if w.run == rollout.run and w.step == rollout.gate_step), None)
-    if mine is not None and not mine.may:
-        who = " or ".join(gate.roles)
-        but = f", not {rollout.by}" if gate.not_initiator else ""
-        return f"{text} Yours does not count; it wants {who or 'somebody else'}{but}. x aborts.", "text"
+    if because := entitled.against(rollout.run, rollout.gate_step, state):
+        return f"{text} {entitled.refused(gate, rollout.by, because, state)} x aborts.", "text"
     return guard(f"{text} Press A, read, then y approves or r rejects.", "approve", state)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from console import asks, format, safety
+from console import asks, entitled, format, safety
 from console.glyphs import Glyphs
 from console.state import State
 from console.widgets.lines import Line, line
@@ -163,10 +163,9 @@ def _ended(run: wire.RunView) -> str:
 def _gate(run: wire.RunView, step: wire.StepView, gate: wire.Gate, state: State) -> tuple[str, str]:
     if gate.kind == "approval":
         missing = gate.approvals_needed - len(gate.approvals)
-        mine = next((w for w in state.waiting if w.run == run.id and w.step == step.id), None)
         text = f"Step {step.id} needs {format.plural(missing, 'more approval')}."
-        if mine is not None and not mine.may:
-            return f"{text} Yours does not count here. {gate.prompt}", "text"
+        if because := entitled.against(run.id, step.id, state):
+            return f"{text} {entitled.refused(gate, run.by, because, state)}", "text"
         return guard(f"{text} Press A (or enter), read, then y approves or r rejects.", "approve",
                       state)
     texts = {

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from textual.widget import Widget
 
-from console import acting, format
+from console import acting, entitled, format
 from console.commands import bindings
 from console.filter import matches
 from console.glyphs import Glyphs
@@ -52,13 +52,13 @@ def row(waiting: wire.Waiting, glyphs: Glyphs, now: float) -> Row:
 
 
 def detail(waiting: wire.Waiting | None, width: int, *, opens: str = "run") -> list[Line]:
-    """The whole question of the selected row, two lines at most; `opens` is what enter leads to."""
+    """The whole question of the selected row, four lines at most; `opens` is what enter leads to."""
     if waiting is None:
         return [line((" Nothing waits for a person.", "dim"))]
-    who = "" if waiting.may else " Yours does not count for this one."
+    who = "" if waiting.may else f" {entitled.discounted(waiting)}"
     stop = "" if waiting.prompt.endswith((".", "?")) else "."
     rows = format.wrap(f"{waiting.prompt}{stop}{who} enter opens the {opens}.", width - 2)
-    return [line((" " + text, "ask" if waiting.may else "text")) for text in rows[:2]]
+    return [line((" " + text, "ask" if waiting.may else "text")) for text in rows[:4]]
 
 
 class ApprovalsView(View):
@@ -84,7 +84,9 @@ class ApprovalsView(View):
         self.table().set_rows([row(w, deck.glyphs, deck.state.now) for w in waiting])
         chosen = self.selected()
         opens = "rollout" if chosen is not None and deck.state.rolls_out(chosen.run) else "run"
-        self.query_one("#detail", Lines).show(detail(chosen, self.size.width, opens=opens))
+        box, lines = self.query_one("#detail", Lines), detail(chosen, self.size.width, opens=opens)
+        box.styles.height = max(2, len(lines))
+        box.show(lines)
 
     def selected(self) -> wire.Waiting | None:
         chosen = self.table().selected

@@ -130,13 +130,13 @@ def objection(wanted: Requirement, *, user: str, uid: int, roles: Collection[str
     if not set(roles) & set(rule.roles):
         return f"{who} {'have' if you else 'has'} none of the roles that may approve this"
     if rule.not_initiator and uid == initiator_uid:
-        return f"{who} started this run, and its approval wants another person"
+        return f"{who} started this run, and may not approve it too"
     author = wanted.authors.of(user) if rule.not_initiator and wanted.authors is not None else None
     if author is None:
         return None
     taken = "" if author.by == "people" else f", taken for {'yours' if you else user} by the e-mail or name"
     return (f"{who} wrote what this step puts into production ({commits(author)}, by {named(author)}"
-            f"{taken}), and its approval wants another person")
+            f"{taken}), and may not approve it too")
 
 
 def ways(wanted: Requirement, alone: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import msgspec
 import pytest
 from textual.pilot import Pilot
 
@@ -73,8 +74,8 @@ async def test_only_what_their_role_may_do_is_offered(
     ("operator", ":rollout 169\r", "F", "You may not promote-full here: that wants the role approver"),
     ("approver", ":rollout 169\r", "p", "You may not pause here: that wants the role operator"),
     ("operator", ":run 182\r", "A", "You may not approve here: that wants the role approver, and you have "
-                                    "operator, viewer. Where the policy lets you: opsdeck approve 182 "
-                                    "--break-glass REASON."),
+                                    "operator, viewer. The role approver may open it alone, with a reason "
+                                    "(break glass)."),
     ("approver", ":run 184\r", "\r", "You may not confirm here: that wants the role operator")])
 async def test_what_their_role_may_not_do_is_said_before_any_question(
         role: str, place: str, keys: str, says: str) -> None:
@@ -93,6 +94,50 @@ async def test_an_approver_whose_own_approval_does_not_count_is_not_offered_it()
         await do(app, pilot, ["A"])
         assert isinstance(app.screen, Dialog)
         assert [c.key for c in app.screen.put.choices] == ["r", "b"]
+
+
+WROTE = ("you wrote what this step puts into production (3 commits, the newest 4be1c0ffee09, by Mia Lopes "
+         "<mia@example.org>), and may not approve it too")
+
+
+def author(*roles: str) -> Callable[[FakeSource], None]:
+    """Somebody with these roles, among whose commits is what run 191 releases."""
+    def prepare(source: FakeSource) -> None:
+        source.world.release()
+        as_(*roles)(source)
+        told = source.world.waiting
+
+        def waits() -> list[wire.Waiting]:
+            return [msgspec.structs.replace(w, may=False, why=WROTE) if w.run == "191" else w for w in told()]
+
+        source.world.waiting = waits  # type: ignore[method-assign]
+    return prepare
+
+
+async def test_an_author_is_told_why_theirs_does_not_count_who_may_and_how_it_is_opened_alone() -> None:
+    scene = Scene("r", typed(":run 191\r"), write=True, prepare=author("approver"))
+    async with opened(scene, (80, 24)) as (app, pilot):
+        assert (f"Yours does not count: {WROTE}. It wants approver, not mlops3 (started it), not mlops2 "
+                "(wrote it). A, then b opens it alone, with a reason.") in picture(app)
+        await do(app, pilot, ["A"])
+        assert isinstance(app.screen, Dialog)
+        assert [c.key for c in app.screen.put.choices] == ["r", "b"]
+        assert ("You", f"Yours does not count: {WROTE}.") in app.screen.put.facts
+        assert "Written by Mia Lopes <mia@example.org> (mlops2)" in dict(app.screen.put.facts)["Authors"]
+
+
+async def test_an_author_who_may_neither_reject_nor_break_the_glass_is_told_who_may() -> None:
+    scene = Scene("r", typed(":run 191\r"), write=True, prepare=author("operator"))
+    async with opened(scene, (160, 48)) as (app, pilot):
+        await do(app, pilot, ["A"])
+        assert not isinstance(app.screen, Dialog)
+        assert "The role approver may open it alone, with a reason (break glass)." in picture(app)
+
+
+async def test_the_list_of_approvals_says_why_one_does_not_count() -> None:
+    scene = Scene("r", typed(":approvals\r/191\r"), write=True, prepare=author("approver"))
+    async with opened(scene, (80, 24)) as (app, _pilot):
+        assert f"Yours does not count: {WROTE}. enter opens the run." in picture(app)
 
 
 async def test_an_abort_is_open_to_an_approver_too() -> None:

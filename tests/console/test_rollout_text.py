@@ -192,7 +192,7 @@ def test_an_approval_that_does_not_count_is_not_asked_for() -> None:
     assert now.snapshot is not None
     now.snapshot.waiting = [msgspec.structs.replace(w, may=False) for w in now.snapshot.waiting]
     action, _ = rollout_text.next_action(made("171"), now)
-    assert "Yours does not count; it wants approver, not mlops3." in action and "Press A" not in action
+    assert "Yours does not count. It wants approver, not mlops3." in action and "Press A" not in action
 
 
 @pytest.mark.parametrize(("verdict", "sentence", "shows"), [

@@ -182,7 +182,7 @@ async def test_the_author_is_refused_by_name_and_another_person_opens_the_gate(t
             await k.act(live, "approve", by=BOB, step="go")
         assert refused.value.message == (
             "bob wrote what this step puts into production (commit 1a2b3c4d5e6f, by Robert "
-            "<robert@example.org>), and its approval wants another person")
+            "<robert@example.org>), and may not approve it too")
         assert refused.value.hint == (
             "another person with the role approver approves it; admin may open it alone with a reason, which "
             "is recorded, paged and reviewed: approve --break-glass REASON")
@@ -253,7 +253,7 @@ async def test_an_account_that_cannot_be_read_is_told_and_stops_nothing(tmp_path
 def test_whoever_may_not_is_told_what_else_there_is() -> None:
     wanted = Requirement(approvals=Approvals())
     against = objection(wanted, user="ann", uid=1, roles={"approver"}, initiator_uid=1, you=True)
-    assert against == "you started this run, and its approval wants another person"
+    assert against == "you started this run, and may not approve it too"
     assert objection(wanted, user="ann", uid=1, roles=ANN.roles, initiator_uid=2) == (
         "ann has none of the roles that may approve this")
     assert ways(wanted, []) == ("another person with the role approver approves it; nobody may break the "
