@@ -20,7 +20,7 @@ Name = Annotated[str, Field(pattern=NAME)]
 
 
 def _inside(path: str) -> str:
-    if path.startswith("/") or ".." in path.split("/"):
+    if path.startswith("/") or ".." in path.split("/") or "\0" in path:
         raise ValueError(f"{path} leaves the project's folder; write a path inside it")
     return path
 
@@ -333,7 +333,7 @@ class Project(Model):
     owner: Text
     title: str = ""
     environment: Environment
-    code: list[Text] = CODE
+    code: list[Inside] = CODE
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     data: Data
     tests: Tests = Tests()

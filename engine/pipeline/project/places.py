@@ -13,6 +13,7 @@ from pathlib import Path
 from engine.located import Located, Problem, did_you_mean
 from engine.located import load as load_yaml
 from engine.located.places import Where
+from engine.pipeline.building import listing
 from engine.pipeline.project.model import Entry, Project
 
 MOST_LISTED = 500  # files of a folder that are looked at for a name that was meant
@@ -32,7 +33,7 @@ def problems(project: Project, located: Located, folder: Path) -> Iterator[Probl
         yield from missing
         if not missing:
             yield from _json(located, folder, place, downstream)
-    if not any(next(folder.glob(pattern), None) for pattern in _globs(project)):
+    if not listing.listed(folder, project.code):
         yield located.problem(("code",), "no file matches `code`",
                               "name the files that are the model's code, such as [\"**/*.py\"]")
     yield from _entry(located, folder, ("train", "entry"), project.train.entry)
@@ -40,10 +41,6 @@ def problems(project: Project, located: Located, folder: Path) -> Iterator[Probl
         yield from _entry(located, folder, ("evaluate", "entry"), project.evaluate.entry)
     yield from _source(project, located, folder)
     yield from _procedure(project, located)
-
-
-def _globs(project: Project) -> list[str]:
-    return [one for one in project.code if one and not one.startswith("/") and ".." not in one.split("/")]
 
 
 def _file(located: Located, folder: Path, place: Where, path: str, hint: str) -> Iterator[Problem]:
@@ -74,6 +71,9 @@ def _near(folder: Path, path: str) -> str | None:
 def _json(located: Located, folder: Path, place: Where, path: str) -> Iterator[Problem]:
     try:
         value = json.loads((folder / path).read_bytes())
+    except RecursionError:
+        yield located.problem(place, f"{path} is nested too deep", "write a JSON schema of the answers")
+        return
     except ValueError as error:
         yield located.problem(place, f"{path} is not JSON: {error}", "write a JSON schema of the answers")
         return
@@ -112,6 +112,9 @@ def _function(located: Located, folder: Path, place: Where, function: str) -> It
         return
     try:
         tree = ast.parse(file.read_bytes(), str(file))
+    except (RecursionError, MemoryError):  # what CPython's parser says of code that is nested too deep
+        yield located.problem(place, f"{file.relative_to(folder).as_posix()} is nested too deep to be read")
+        return
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
         at = f"{file.relative_to(folder).as_posix()}" + (f":{line}" if line else "")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
-from engine.errors import DocumentError
-from engine.located import Located, Problem, load, load_bytes, validate
+from engine.errors import DocumentError, OpsdeckError
+from engine.located import MAX_BYTES, Located, Problem, load, load_bytes, validate
 from engine.pipeline.project import places, rules
 from engine.pipeline.project.layout import FILE, file_of, is_project
 from engine.pipeline.project.model import NAME, Project
@@ -65,11 +66,37 @@ def look(folder: Path) -> tuple[Project | None, list[Problem]]:
     """The project where its types hold, and every problem: of the types, of what they cannot say, and of
     paths that lead nowhere."""
     path = file_of(folder)
-    project, found, located = _typed(load(path))
+    project, found, located = _typed(_load(path))
     if project is not None:
         found += rules.problems(project, located)
-        found += places.problems(project, located, path.parent)
+        found += _of_places(project, located, path.parent)
     return project, _ordered(found)
+
+
+def _load(path: Path) -> Located:
+    """The file, but not one that a link would have read from elsewhere: what is wrong in it is told to people
+    who may not read what the link leads to."""
+    if path.is_file():
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            real = Path(f"/proc/self/fd/{file.fileno()}").readlink()
+            if real.is_relative_to(path.parent.resolve()):
+                return load_bytes(file.read(MAX_BYTES + 1), str(path))
+            return Located(str(path), "", problems=[Problem(
+                str(path), 0, 0, "this is a link that leads out of the project's folder",
+                "put the file itself here")])
+    return load(path)
+
+
+def _of_places(project: Project, located: Located, folder: Path) -> list[Problem]:
+    """What a path leads to may be anything, and looking at it may be refused."""
+    try:
+        return list(places.problems(project, located, folder))
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        return [located.problem((), f"{error.filename or folder} cannot be looked at: {why}",
+                                "look at its permissions, or correct the path")]
+    except OpsdeckError as error:
+        return [located.problem(("code",), error.message, error.hint)]
 
 
 def parse(data: bytes | str, name: str = FILE) -> Project:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from engine.errors import ActionFailed, NotFound, UsageError
 from engine.pipeline.triggers import commands
+from engine.procedures.output import harmless
 
 LOOK_WITHIN = 60.0
 FETCH_WITHIN = 600.0
@@ -90,7 +91,7 @@ class Mirror:
             changed = done.code == 1
         said = await self._git("log", "-1", "--no-show-signature", "--format=%s", id, within=LOOK_WITHIN,
                                git_dir=True)
-        return Commit(id, " ".join(said.decode(errors="replace").split())[:100], changed)
+        return Commit(id, " ".join(harmless(said.decode(errors="replace")).split())[:100], changed)
 
     async def folder(self, id: str) -> Path:
         """Where the commit is laid out, whole. Made if it is not there. Raises ActionFailed."""

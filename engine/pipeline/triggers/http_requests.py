@@ -70,6 +70,15 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, larg
                     break
 
 
+async def refuse(writer: asyncio.StreamWriter, status: int, text: str) -> None:
+    """Answer a request that is not even read."""
+    with contextlib.suppress(OSError, TimeoutError):
+        writer.write(_response(status, text))
+        async with asyncio.timeout(LINGER):
+            await writer.drain()
+            writer.write_eof()
+
+
 async def _read(connection: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
                 largest: int) -> Request | None:
     head: h11.Request | None = None

@@ -110,6 +110,8 @@ class Listener:
                                               lambda one: self._answer(wanted, one))
                 finally:
                     self._open -= 1
+            elif wanted is not None:
+                await http_requests.refuse(writer, 503, "too many requests at once; try again in a moment")
         finally:
             writer.close()
 
@@ -146,7 +148,6 @@ class Listener:
         now = self._clock()
         if abs(now - float(timestamp)) > ingest.window:
             raise Refused(401, f"the request's time is off by more than {ingest.window:.0f} s; set the clock")
-        self._once(f"{name}:{nonce}", now, ingest.window)
         if where is None or where[3] == "push":
             raise Refused(404, "there is nothing at this path")
         if request.method != "POST":
@@ -155,9 +156,15 @@ class Listener:
         if not _may(sender, project):
             raise Refused(404, f"there is no project {project} for {name}")
         reason = _reason(request.body)
+        self._once(f"{name}:{nonce}", now, ingest.window)
         text = ("drift" if kind == "drift" else "request") + f" of {name}" + (f": {reason}" if reason else "")
-        await self._target.ask(project, "drift" if kind == "drift" else "webhook", text,
-                               Actor(f"sender {name}", -1, f"ingest {ingest.listen}"), f"{name}:{nonce}")
+        try:
+            await self._target.ask(project, "drift" if kind == "drift" else "webhook", text,
+                                   Actor(f"sender {name}", -1, f"ingest {ingest.listen}"), f"{name}:{nonce}")
+        except BaseException:
+            # It was not taken, or the journal knows the nonce: the same request may be tried again.
+            self._nonces.pop(f"{name}:{nonce}", None)
+            raise
         return 202, f"taken; `opsdeck triggers {project}` says what comes of it"
 
     async def _pushed(self, ingest: Ingest, name: str, request: Request) -> tuple[int, str]:
@@ -210,6 +217,8 @@ def _reason(body: bytes) -> str:
     if not body:
         return ""
     reason = _object(body).get("reason", "")
+    if any("\ud800" <= character <= "\udfff" for character in str(reason)):
+        raise Refused(400, "the reason is not Unicode text")
     return " ".join(harmless(str(reason)).split())[:300]
 
 

@@ -45,8 +45,7 @@ def look(folder: Path, memo: Path, now: float, settle: float = SETTLE) -> dict[s
     remembered = Memo(memo)
     before = _source(folder, project, now, settle)
     try:
-        found = {stage.name: fields.of(stage, project, folder, remembered, {})[0]
-                 for stage in STAGES.values()}
+        looked = {stage.name: fields.of(stage, project, folder, remembered, {}) for stage in STAGES.values()}
     except ActionFailed as error:
         if error.where in before:
             raise Unsettled("the data changes while it is read", where=error.where) from error
@@ -57,7 +56,11 @@ def look(folder: Path, memo: Path, now: float, settle: float = SETTLE) -> dict[s
     if _source(folder, project, now, settle) != before:
         raise Unsettled("the data changes while it is read", where=str(folder))
     made = project.model_dump(mode="json", by_alias=True, exclude=_NOT_BUILT)
-    data = [made["data"]["source"], found["data"].get("source")]
+    found = {name: one for name, (one, _) in looked.items()}
+    # A file that only got another name or place is no new data.
+    read = looked["data"][1]
+    content = sorted(digest for path, (_, digest) in read.items() if str(folder / path) in before)
+    data = [made["data"]["source"], content or found["data"].get("source")]
     return {"what": canonical.digest([made, found]), "data": canonical.digest(data)}
 
 

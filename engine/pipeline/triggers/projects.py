@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from engine.pipeline.project.model import Git, Project, Retraining
 from engine.pipeline.triggers.git import Mirror
 from engine.reproduce import git
 
+log = logging.getLogger("opsdeck")
 AGAIN_AFTER = 60.0  # seconds until a file that has problems is read again though it has not changed
 
 
@@ -76,6 +78,10 @@ class Projects:
             except OpsdeckError as error:
                 told = getattr(error, "problems", None) or [error.message]
                 self._known[name] = Registered(name, folder, last, str(told[0]).splitlines()[0])
+            except Exception as error:  # of one project, which must not stop the others
+                log.exception("%s cannot be read", folder)
+                self._known[name] = Registered(name, folder, last, "its file cannot be read: an error of the "
+                                               f"engine's own, {type(error).__name__}; its log says more")
         self._known = {name: one for name, one in self._known.items() if name in folders}
         return dict(self._known)
 

@@ -145,6 +145,37 @@ def test_a_folder_without_a_project_says_how_to_begin(tmp_path: Path) -> None:
     assert "there is no such file" in error.value.problems[0] and "init" in (error.value.hint or "")
 
 
+def test_a_file_that_a_link_takes_from_elsewhere_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("the key of somebody else\n")
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / reading.FILE).symlink_to(tmp_path / "key")
+    (found,) = reading.problems(tmp_path / "p")
+    assert found.message == "this is a link that leads out of the project's folder"
+    folder = project(tmp_path / "q")
+    (folder / reading.FILE).rename(folder / "other.yaml")
+    (folder / reading.FILE).symlink_to("other.yaml")
+    assert reading.problems(folder) == []
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    (("owner: ml-platform", 'owner: x\ncode: ["**.py"]'), None),
+    (("paths: [tests]", f"paths: [{'a' * 5000}]"), "name too long"),
+    (("owner: ml-platform", 'owner: x\ncode: ["../*.py"]'), "leaves the project's folder"),
+    (("owner: ml-platform", 'owner: x\ncode: ["[a.py"]'), "no file matches"),
+])
+def test_whatever_a_path_says_the_answer_is_a_sentence(tmp_path: Path, change: tuple[str, str],
+                                                       said: str | None) -> None:
+    found = [one.message for one in reading.problems(project(tmp_path / "p", change))]
+    assert found == [] if said is None else any(said in one for one in found)
+
+
+def test_code_that_is_nested_too_deep_is_a_problem_of_the_project(tmp_path: Path) -> None:
+    folder = project(tmp_path / "p")
+    (folder / "train.py").write_text("x = " + "-" * 200_000 + "1\n")
+    (found,) = reading.problems(folder)
+    assert found.message == "train.py is nested too deep to be read"
+
+
 @pytest.mark.parametrize("text", ["", "- a\n", "opsdeck: 1\nopsdeck: 1\n", "a: [\n", "\x00"])
 def test_what_is_no_project_at_all_is_refused_with_a_line(tmp_path: Path, text: str) -> None:
     (tmp_path / reading.FILE).write_text(text)

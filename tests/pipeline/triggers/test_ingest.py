@@ -133,6 +133,12 @@ async def test_a_request_is_taken_once_and_only_in_its_time(port: Port) -> None:
     assert len(port.heard.causes) == 2
 
 
+async def test_what_was_not_taken_may_be_sent_again_as_it_is(port: Port) -> None:
+    path = "/v1/projects/broken/webhook"
+    assert [(await port.send(path))[0] for _ in range(2)] == [500, 500]
+    assert (await port.send())[0] == 202
+
+
 async def test_what_cannot_be_taken_is_refused_in_a_sentence(port: Port) -> None:
     wanted = [("/v1/projects/gone/webhook", b"", 404, "there is no project gone"),
               ("/v1/projects/prices/webhook", b"", 404, "there is no project prices for airflow"),
@@ -141,6 +147,8 @@ async def test_what_cannot_be_taken_is_refused_in_a_sentence(port: Port) -> None
                "the engine met an error of its own; its log says which"),
               ("/nowhere", b"", 404, "there is nothing at this path"),
               ("/v1/projects/flights/webhook", b"{", 400, "the body is not JSON"),
+              ("/v1/projects/flights/webhook", b'{"reason": "\\ud800"}', 400,
+               "the reason is not Unicode text"),
               ("/v1/projects/flights/webhook", b"[]", 400, "the body is not an object of JSON"),
               ("/v1/projects/flights/webhook", b"x" * 4097, 413, "a request has at most 4,096 bytes")]
     for n, (path, body, status, said) in enumerate(wanted):
