@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pwd
 import re
 import stat
 import subprocess
@@ -76,9 +77,13 @@ def toplevel(folder: Path) -> Path | None:
     told = done.stderr.decode(errors="replace")
     if "not a git repository" in told:
         return None
-    raise UsageError(f"Git does not read this repository: {_first(told)}.", where=str(folder),
-                     hint="If it belongs to another user, tell Git to trust it: "
-                          "git config --global --add safe.directory FOLDER")
+    owned = re.search(r"dubious ownership in repository at '(.+)'", told)
+    if owned is None:
+        raise UsageError(f"Git does not read this repository: {_first(told)}.", where=str(folder))
+    raise UsageError("Git does not read this repository: it belongs to another user, whose settings could "
+                     "have programs run with your rights.", where=owned[1],
+                     hint=f"A clone that belongs to {_user()} is safe; or let {_user()} trust it: git config "
+                          f"--global --add safe.directory {owned[1]}")
 
 
 def changes(top: Path) -> list[Change]:
@@ -187,6 +192,13 @@ def _remote(top: Path) -> str | None:
     done = git(top, "config", "--get", "remote.origin.url", ok=(0, 1))
     address = done.stdout.decode(errors="replace").strip()
     return re.sub(r"(?<=://)[^/@]*@", "", address) or None
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"uid {os.geteuid()}"
 
 
 def _size(path: Path) -> int:
