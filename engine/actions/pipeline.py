@@ -96,6 +96,7 @@ def _look(stage: Stage, stages: Mapping[str, Stage], process: Sequence[str], con
           params: Staged) -> Command | dict[str, Any]:
     from engine.pipeline.building import handing, plan
     from engine.pipeline.project.reading import read
+    from engine.reproduce import git
 
     home, config = home_of(context), _config(context)
     folder = folder_of(context, params)
@@ -108,6 +109,9 @@ def _look(stage: Stage, stages: Mapping[str, Stage], process: Sequence[str], con
                          hint=f"opsdeck check {folder} says all that is wrong with it") from error
     _one_name(config, params, project, folder)
     system = home.mode == "system"
+    if system:  # before anything is paid for: what a later stage needs
+        settings(project, config, home)
+        git.toplevel(folder)
     at = places.make(home.path, project.project, _steps_user(config) if system else None)
     _keep_definition(context, at, folder)
     prepared = plan.prepare(stage, project, folder, at, context.run, context.attempt, fresh=params.fresh,
