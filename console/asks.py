@@ -95,7 +95,12 @@ def release_facts(run: wire.RunView, step: wire.StepView) -> list[Fact]:
     found = RELEASE.match(step.command or "")
     if found is None:
         return []
-    facts = [("Releases", f"{found['project']} version {found['version']} to service {found['service']}, in "
+    # A version is of a model; the project that makes it may have another name.
+    registered = next((s for s in run.steps if (s.command or "").startswith("pipeline.register")), None)
+    told = registered.result if registered is not None and isinstance(registered.result, dict) else {}
+    model = str(told.get("name") or found["project"])
+    of = f" of project {found['project']}" if model != found["project"] else ""
+    facts = [("Releases", f"{model} version {found['version']}{of} to service {found['service']}, in "
                           "production")]
     page = next((s for s in run.steps if (s.command or "").startswith("pipeline.page")), None)
     if page is not None and page.state == "done":

@@ -112,17 +112,25 @@ def test_no_cell_of_a_written_page_becomes_two(cells: list[str]) -> None:
         " ".join(markdown.visible(c.replace("\x1b", "\ufffd")).split()) for c in cells]
 
 
-def released(**page: object) -> dict[str, str]:
-    steps = [fake_runs.done("page", "The page", 990.0, 1.0, command="pipeline.page flights", **page),
+def released(model: str | None = None, **page: object) -> dict[str, str]:
+    made = {"result": {"name": model, "version": "9"}} if model else {}
+    steps = [fake_runs.done("register", "Register it", 980.0, 1.0, command="pipeline.register flights",
+                            **made),
+             fake_runs.done("page", "The page", 990.0, 1.0, command="pipeline.page flights", **page),
              fake_runs.step("release", "Release it", "waiting", effect="idempotent",
                             command="pipeline.release flights version 9 to flights-late, manifest cb88")]
-    return dict(asks.step_facts(fake_runs.run("1", "p", "t", "waiting", steps, 1000.0), steps[1], 1000.0))
+    return dict(asks.step_facts(fake_runs.run("1", "p", "t", "waiting", steps, 1000.0), steps[-1], 1000.0))
 
 
 def test_an_approval_of_a_release_says_what_is_released_and_what_the_page_says() -> None:
     facts = released(result={"verdict": "It may be released.", "against": []})
     assert "flights version 9 to service flights-late, in production" in facts["Releases"]
     assert facts["Evidence"].startswith("It may be released.") and "against" not in facts["Evidence"]
+
+
+def test_a_release_is_named_by_its_model_where_the_project_has_another_name() -> None:
+    assert released("flights")["Releases"].startswith("flights version 9 to service flights-late")
+    assert "delays version 9 of project flights to service flights-late" in released("delays")["Releases"]
 
 
 def test_what_speaks_against_a_release_is_counted_where_it_is_approved() -> None:
