@@ -81,7 +81,7 @@ def toplevel(folder: Path) -> Path | None:
     if owned is None:
         raise UsageError(f"Git does not read this repository: {_first(told)}.", where=str(folder))
     raise UsageError("Git does not read this repository: it belongs to another user, whose settings could "
-                     "have programs run with your rights.", where=owned[1],
+                     f"have programs run as {_user()}.", where=owned[1],
                      hint=f"A clone that belongs to {_user()} is safe; or let {_user()} trust it: git config "
                           f"--global --add safe.directory {owned[1]}")
 
