@@ -18,6 +18,7 @@ import pytest
 
 from engine import home as homes
 from tests.daemon.people import ask
+from tests.reproduce.repository import Repository
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = """opsdeck: 1
@@ -52,6 +53,26 @@ steps:
     irreversible: test
 """
 
+WRITTEN_DOCUMENT = """opsdeck: 1
+id: let-go
+title: Release what somebody wrote
+kind: runbook
+owner: tests
+reviewed: 2026-11-20
+review_every: 9999d
+params:
+  folder: {type: string, required: true}
+  since: {type: string, required: true}
+steps:
+  - {id: build, title: Build it, use: test.built,
+     with: {folder: "${{ params.folder }}", since: "${{ params.since }}"}}
+  - id: act
+    title: Act
+    shell: "true"
+    irreversible: test
+    approvals: {min: 1, roles: [approver], not_initiator: true}
+"""
+
 
 @pytest.fixture
 def system(users: dict[str, str]) -> Iterator[Path]:
@@ -62,7 +83,10 @@ def system(users: dict[str, str]) -> Iterator[Path]:
         (home.path / "runbooks").mkdir(mode=0o755)
         (home.path / "runbooks" / "big-step.yaml").write_text(DOCUMENT)
         (home.path / "runbooks" / "with-token.yaml").write_text(SECRET_DOCUMENT)
+        (home.path / "runbooks" / "let-go.yaml").write_text(WRITTEN_DOCUMENT)
         home.config.write_text(f"""
+people: {{{users["bob"]}: [robert@example.org]}}
+policy: {{break_glass: [approver]}}
 engine: {{group: opsdeck-t-socket, steps_user: {users["out"]}, secret_env: [FOR_STEPS_*]}}
 roles:
   operator: {{groups: [opsdeck-t-oncall]}}
@@ -104,6 +128,41 @@ def test_two_people_other_than_the_initiator_let_the_step_run(system: Path,
     name, environment = step["stdout"].splitlines()
     assert name == users["out"] == pwd.getpwnam(users["out"]).pw_name
     assert "SECRET_OF_THE_ENGINE" not in environment and "OPSDECK_RUN" in environment
+
+
+def test_nobody_approves_what_they_wrote_but_with_broken_glass(
+        system: Path, users: dict[str, str], tmp_path: Path) -> None:
+    """alice starts what bob and eve wrote: bob is known by the map, eve by the name of her address."""
+    alice, bob, eve = users["alice"], users["bob"], users["eve"]
+    repo = Repository(tmp_path / "project")
+    since = repo.commit(a__py="first")
+    for author in ("Robert <robert@example.org>", f"E <{eve}@example.org>", "X <x@example.net>"):
+        repo.write("a.py", author)
+        repo.git("-c", "user.name=Forge", "-c", "user.email=noreply@forge", "commit", "-qam", "x",
+                 f"--author={author}")
+    run = ask(system, "POST", "/v1/runs", {"procedure": "let-go", "params": {
+        "folder": str(repo.folder), "since": since}}, user=alice)["body"]["id"]
+    end = time.monotonic() + 20
+    while (gate := show(system, alice)["steps"][1]["gate"]) is None:
+        assert time.monotonic() < end
+    assert gate["authors"] == sorted([bob, eve])
+    assert "X <x@example.net>, who is no user of this engine as far as its config tells" in gate["written"]
+    act = {"step": "act", "digest": gate["digest"]}
+    path = f"/v1/runs/{run}/approve"
+    for user, commit in ((bob, "by Robert <robert@example.org>), and may not approve it too"),
+                         (eve, f"by E <{eve}@example.org>, taken for {eve} by the e-mail or name)")):
+        refused = ask(system, "POST", path, act, user=user)
+        assert refused["status"] == 403 and commit in refused["body"]["message"]
+        assert "another person with the role approver approves it; approver may open it alone" in (
+            refused["body"]["hint"])
+    [waits] = ask(system, "GET", "/v1/snapshot", user=bob)["body"]["waiting"]
+    assert not waits["may"] and waits["why"].startswith("you wrote what this step puts into production")
+    assert ask(system, "POST", path, act, user=alice)["status"] == 403, "she started it"
+    done = ask(system, "POST", path, {**act, "break_glass": True, "reason": "nobody else"}, user=eve)
+    assert done["status"] == 200
+    events = ask(system, "GET", f"/v1/runs/{run}/timeline", user=bob)["body"]["events"]
+    [opened] = [event for event in events if event["kind"] == "gate.approved"]
+    assert opened["by"] == eve and "by an author (commit " in opened["text"]
 
 
 def test_nobody_runs_a_document_of_their_own_on_a_system_engine(system: Path,
