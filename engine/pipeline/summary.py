@@ -14,15 +14,22 @@ MARKS = {"done": "✔", "failed": "✘", "rolled_back": "↶", "aborted": "■",
 
 
 def markdown(run: wire.RunView) -> str:
-    """The verdict first, then gates, figures, and every step with what it came to."""
+    """The verdict first, then what is not as expected in the data, gates, figures, and every step with what it
+    came to."""
     state = run.state.replace("_", " ")
     lines = [f"## {MARKS.get(run.state, '?')} {escaped(run.title)}: {state}", ""]
     told = run.reason or (run.next if run.ended is None else None)
+    beside = list(_beside(run))
+    if told and beside and run.ended is None:
+        told = told.strip().partition("\n")[0]  # the question goes on with what the table shows
     if told:
         lines += [escaped(told), ""]
     given = ", ".join(f"{name} {value}" for name, value in run.params.items() if value not in ("", None))
     by = f"Run {run.id} of {run.procedure} by {run.by}" + (f": {given}" if given else "")
     lines += [escaped(by), ""]
+    if beside:
+        lines += ["| Data | Finding | Expected | Found |", "|---|---|---|---|",
+                  *(f"| {' | '.join(escaped(one) or ' ' for one in row)} |" for row in beside), ""]
     gates = list(_gates(run))
     if gates:
         lines += ["| Gate | Verdict | Why |", "|---|---|---|",
@@ -74,6 +81,17 @@ def _figures(run: wire.RunView) -> Iterator[tuple[str, str, str]]:
                 low, high = one.get("low"), one.get("high")
                 sure = isinstance(low, int | float) and isinstance(high, int | float)
                 yield str(name), f"{one['value']:.4g}", f"{low:.4g} to {high:.4g}" if sure else " "
+
+
+def _beside(run: wire.RunView) -> Iterator[tuple[str, str, str, str]]:
+    """(column, what, expected, found) of each finding in the data, as its stage gives them."""
+    for step in run.steps:
+        found = _mapping(step.result).get("compared")
+        for one in found if isinstance(found, list) else []:
+            if isinstance(one, Mapping):
+                hard = ", hard" if one.get("hard") else ""
+                yield (str(one.get("column", "")), f"{one.get('what', '')}{hard}",
+                       str(one.get("expected", "")), str(one.get("seen", "")))
 
 
 def _said(step: wire.StepView) -> str:

@@ -87,6 +87,22 @@ def test_a_hostile_result_breaks_neither_report() -> None:
     assert len(ElementTree.fromstring(summary.gates_junit(run))) == 2
 
 
+def test_what_is_suspicious_in_the_data_is_a_table_of_expected_and_found() -> None:
+    told = [{"column": "price", "what": "distribution", "expected": "a median of 5", "seen": "one of 9",
+             "hard": False},
+            {"column": "city|town", "what": "categories", "expected": "Bern", "seen": "Rome", "hard": True}]
+    data = wire.StepView(id="data", title="Data", state="done", attempt=1, exit_code=0, stdout="", by=None,
+                         result={"suspicious": 2, "compared": [*told, 3]}, started=1.0, ended=2.5)
+    run = wire.RunView(id="1", procedure="p", state="waiting", steps=[data], title="Train", by="ann",
+                       started=1.0, ended=None, at=2.0, params={}, service=None, revision=1, unisolated=True,
+                       review=None, document_sha256="0",
+                       next="The data is not as expected in 2 points:\nprice moved\nexpected   seen\n5  9\n")
+    text = summary.markdown(run)
+    assert "| price | distribution | a median of 5 | one of 9 |" in text
+    assert "| city\\|town | categories, hard | Bern | Rome |" in text
+    assert "The data is not as expected in 2 points:\n" in text and "price moved" not in text
+
+
 def test_the_evidence_of_a_run_is_printed_and_written_as_html(
         tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from engine.cli import pipeline_evidence

@@ -185,7 +185,9 @@ def _done(work: Work, name: str, findings: Sequence[Finding], made: Scan | None,
         "learned": learned and not hard, "features": list(features),
         "beside": "\n\n".join("\n".join(expected.beside(one)) for one in suspicious),
         "expectations": work.project.data.expectations,
-        "findings": [str(one) for one in findings[:MOST_TOLD]]}
+        "findings": [str(one) for one in findings[:MOST_TOLD]],
+        "compared": [{"column": one.column, "what": one.kind, "expected": one.expected, "seen": one.seen,
+                      "hard": one.severity == "hard"} for one in findings[:MOST_TOLD]]}
     evidence = ["findings.json", "dataset.json"]
     if learned:
         evidence.append(LEARNED)
