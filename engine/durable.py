@@ -7,6 +7,7 @@ the engine and have their own.)
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -23,7 +24,8 @@ def put(path: Path, data: bytes, mode: int | None = None) -> None:
             os.fsync(file.fileno())
         fresh.replace(path)
     except BaseException:
-        fresh.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what went wrong is what is told
+            fresh.unlink()
         raise
     sync_folder(path.parent)
 

@@ -29,7 +29,7 @@ GUARD = Path(__file__).with_name("guard.py")
 GRACE = 1.0  # seconds from SIGTERM to SIGKILL; an aborted step itself has two
 TICK = 0.25  # seconds between two calls of `tick`
 NEVER = 10 * 365 * 86400.0
-Cause = Literal["", "memory", "timeout", "cpu", "file", "stopped"]
+Cause = Literal["", "memory", "killed", "timeout", "cpu", "file", "stopped"]
 # What programs print when memory is refused to them: Python, C++, NumPy's BLAS, the loader, the shell.
 REFUSED = re.compile(r"\bMemoryError\b|bad_alloc|[Cc]annot allocate memory|[Oo]ut of memory"
                      r"|Unable to allocate |failed to map segment|ENOMEM|can't start new thread"
@@ -141,6 +141,12 @@ def failure(ended: Ended, what: str, key: str, limits: Limits, log: str = "log.t
                                 f"{ended.peak_mb:.0f} MB).", where=key,
                                 hint="Use fewer rows or a machine with more memory; "
                                      f"{key}.limits.memory_mb keeps it from taking other programs' memory.")
+        case "killed":
+            return ActionFailed(f"{what} was killed from outside (SIGKILL), having used {ended.peak_mb:.0f} "
+                                "MB.", where=key,
+                                hint="The kernel does so when the machine has no more memory, and its log "
+                                     f"says it (dmesg); {key}.limits.memory_mb has it end before that. Otherwise "
+                                     "somebody did: retry this step.")
         case "timeout":
             return ActionFailed(f"{what} was ended at its limit of {span(limits.timeout)}.", where=key,
                                 hint=f"Raise {key}.limits.timeout, or give it less to do.")
@@ -248,12 +254,11 @@ def _cause(code: int | None, number: int | None, cpu_s: float, peak_mb: float, l
         return "cpu"
     if limits.file_mb and (number == signal.SIGXFSZ or TOO_LARGE.search(said)):
         return "file"
-    # Nobody else sends SIGKILL; a program that is refused memory may also just break.
+    # A program that is refused memory may also just break. The limit itself never sends SIGKILL.
     near = limits.memory_mb is not None and peak_mb > 0.7 * limits.memory_mb
-    if number == signal.SIGKILL or REFUSED.search(said) \
-            or (near and number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)):
+    if REFUSED.search(said) or (near and number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)):
         return "memory"
-    return ""
+    return "killed" if number == signal.SIGKILL else ""
 
 
 def _named(number: int) -> str:

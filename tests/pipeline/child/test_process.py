@@ -83,7 +83,7 @@ def test_secrets_are_masked_wherever_the_output_goes(tmp_path: Path) -> None:
     ("x = bytearray(900_000_000)", {"memory_mb": 512},
      "memory", "The training was ended for memory at its limit of 512 MB."),
     ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", {},
-     "memory", "The training was ended for memory: the machine had no more for it"),
+     "killed", "The training was killed from outside (SIGKILL), having used"),
     ("while True: pass", {"cpu": 1.0}, "cpu", "at its limit of 1 s of processor time"),
     ("import time; time.sleep(60)", {"timeout": 0.3}, "timeout", "at its limit of 300 ms"),
     ("open('big', 'wb').write(bytes(3_000_000))", {"file_mb": 1}, "file", "past its limit of 1 MB"),
