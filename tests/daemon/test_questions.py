@@ -19,7 +19,7 @@ QUESTION = Question(
     step_title="Promote the challenger", service="flights", command="rollout.promote service=flights",
     evidence="errors: ln E 0.4 of 4.6 after 12,000 requests; no sign that it is worse", starter="ann",
     roles=("approver", "admin"), not_initiator=True, wanted=2, given=("bob",), expires=1_795_000_000.0,
-    digest="0123456789abcdef", host="ops1")
+    digest="0123456789abcdef", host="ops1", written="written by Cat <cat@example.org> (cat), commit 1a2b3c4d")
 HOSTILE = ("<!channel> & <https://evil.example|click> @here *x* `y` [a](https://evil.example) ```\n# x "
            "\x1b]0;title\x07\u202eright")
 
@@ -46,16 +46,18 @@ def test_every_format_tells_all_there_is_to_know(format: Format) -> None:
     text = "\n".join(strings(render(format, QUESTION)))
     for part in ("Roll a new version out", "flights", "start-rollout", "184", "ann", "promote",
                  "Promote the challenger", "rollout.promote service=flights", "no sign that it is worse",
-                 "approver", "admin", "bob", "ops1", "opsdeck approve 184 promote",
+                 "approver", "admin", "bob", "ops1", "written by Cat", "opsdeck approve 184 promote",
                  "opsdeck reject 184 promote"):
         assert part in text, part
 
 
 def test_the_people_and_the_time_are_said_in_words() -> None:
     text = "\n".join(strings(slack(QUESTION)))
-    assert "2 people with the role approver or admin, not ann, who started it; given by bob" in text
+    assert ("2 people with the role approver or admin, not ann, who started it, nor one who wrote it; "
+            "given by bob") in text
     assert "2026-11-18 11:06:40Z" in text
-    alone = replace(QUESTION, wanted=1, not_initiator=False, given=(), roles=("approver",), expires=None)
+    alone = replace(QUESTION, wanted=1, not_initiator=False, given=(), roles=("approver",), expires=None,
+                    written="")
     assert dict(alone.facts())["Who may"] == "1 person with the role approver"
     assert dict(alone.facts())["Expires"] == "does not expire"
 
@@ -71,7 +73,8 @@ def test_the_command_is_bound_to_what_was_asked_and_safe_to_paste() -> None:
 @pytest.mark.parametrize("format", FORMATS)
 def test_no_message_carries_anything_that_could_open_the_gate(format: Format) -> None:
     """No button, no link, no callback: whoever answers does so at the command."""
-    sent = render(format, replace(QUESTION, title=HOSTILE, command=HOSTILE, evidence=HOSTILE))
+    sent = render(format, replace(QUESTION, title=HOSTILE, command=HOSTILE, evidence=HOSTILE,
+                                  written=HOSTILE))
     keys = {key.lower() for key, _ in walk(sent)}
     assert not keys & {"actions", "action", "action_id", "accessory", "url", "button", "potentialaction",
                        "callback_id", "response_url", "targets", "selectaction", "refresh", "token"}

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from engine.api import wire
 from engine.api.backend import Caller
+from engine.cli.show import gate_lines
 from engine.config import Config
 from engine.errors import NotPermitted
 from engine.fields import Approvals
@@ -174,8 +175,14 @@ async def test_the_author_is_refused_by_name_and_another_person_opens_the_gate(t
     told = by("Robert", "robert@example.org", commits=3)
     async with kit(tmp_path, config=config, world=Telling()) as k:
         live = await k.start(document(told))
-        gate = step(await k.waiting(live, "go"), "go").gate
+        view = await k.waiting(live, "go")
+        gate = step(view, "go").gate
         assert gate.authors == ["bob"]
+        shown = [" ".join(line.split()) for line in gate_lines(view, step(view, "go"))]
+        assert f"authors {gate.written}" in shown
+        assert "waits for 1 approval of approver, not from who started it or wrote it (bob)" in shown[-4]
+        assert shown[-1] == (f"or alone `opsdeck approve {view.id} go --break-glass REASON`, by admin; it is "
+                             "paged and reviewed")
         assert gate.written == "written by Robert <robert@example.org> (bob), commit 1a2b3c4d5e6f"
         assert gate.alone == ["admin"] and "nor one who wrote it" in gate.prompt
         with pytest.raises(NotPermitted) as refused:

@@ -77,6 +77,21 @@ async def test_a_child_that_runs_is_found_by_the_step_that_started_it(tmp_path: 
         assert (created.actor.user, created.actor.uid) == (ANN.user, ANN.uid)
 
 
+async def test_whoever_wrote_what_the_run_makes_is_an_author_of_its_child_too(tmp_path: Path) -> None:
+    """So that nobody lets the rollout go on that their own release has started; also after a restart."""
+    told = {"people": [{"name": "Bob", "email": "bob@example.org", "commits": 1, "last": "c"}]}
+    async with family(tmp_path) as f:
+        outer = await f.kit.start(OUTER)
+        await f.kit.waiting(outer, "go")
+        outer.progress.inherited.append(told)
+        id = await f.started(outer)
+        assert f.kit.executor.live[id].progress.written_by == [told]
+    async with family(tmp_path) as f:
+        found = {live.progress.id: live.progress for live in await f.kit.recover()}
+        authors = f.kit.executor.planner.authors(found[id])
+        assert authors is not None and authors.of("bob") is not None
+
+
 async def test_one_that_was_announced_and_never_began_is_not_found(tmp_path: Path) -> None:
     """The engine was killed in between."""
     async with family(tmp_path) as f:

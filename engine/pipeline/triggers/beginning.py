@@ -123,7 +123,7 @@ class Beginner:
 
 def caller_of(cause: Cause) -> Caller:
     """Who starts the run. Where a person asked for it, that person: so that they are not the one to approve
-    what they began. Otherwise the engine, and any approver may."""
+    what they began. Otherwise the engine, and any approver may who has not written it."""
     roles = frozenset({"operator"})
     if cause.uid >= 0:
         return Caller(cause.by, cause.uid, os.getpid(), roles, "trigger")
