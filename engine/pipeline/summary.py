@@ -14,8 +14,8 @@ MARKS = {"done": "✔", "failed": "✘", "rolled_back": "↶", "aborted": "■",
 
 
 def markdown(run: wire.RunView) -> str:
-    """The verdict first, then what is not as expected in the data, gates, figures, and every step with what it
-    came to."""
+    """The verdict first, then what is not as expected in the data, gates, figures, and every step with what
+    it came to."""
     state = run.state.replace("_", " ")
     lines = [f"## {MARKS.get(run.state, '?')} {escaped(run.title)}: {state}", ""]
     told = run.reason or (run.next if run.ended is None else None)

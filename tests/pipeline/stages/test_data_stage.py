@@ -196,7 +196,7 @@ def test_a_missing_feature_is_named_with_the_key_that_names_it(tmp_path: Path) -
 def test_labels_without_a_value_are_counted(tmp_path: Path, bad: float | None) -> None:
     y = [bad, bad, *[0.0, 1.0] * 999]
     hard(tmp_path, project(), table(y=pa.array(y, pa.float64())), "The label y", "no value in 2 rows",
-         "first in row 1")
+         "first in row 1", "leave them out")
 
 
 def test_one_class_only_is_refused(tmp_path: Path) -> None:
@@ -216,7 +216,8 @@ def test_a_class_that_is_never_trained_on_waits_for_a_person(tmp_path: Path) -> 
 
 
 def test_three_values_are_no_binary_label(tmp_path: Path) -> None:
-    hard(tmp_path, project(), table(y=np.arange(2000) % 3), "3 values, 0, 1, 2", "binary")
+    hard(tmp_path, project(), table(y=np.arange(2000) % 3), "3 values, 0, 1, 2", "binary",
+         "Write task: multiclass")
 
 
 def test_quantities_are_no_classes(tmp_path: Path) -> None:
@@ -277,7 +278,7 @@ def test_text_times_with_and_without_a_zone_are_refused(tmp_path: Path) -> None:
     at = [one.isoformat()[:19] + ("Z" if number % 2 else "")
           for number, one in enumerate(times().to_pylist())]
     hard(tmp_path, project(time="at", holdout={"last": "10d"}), table(at=pa.array(at)),
-         "The time at", "has a zone in 1,000 rows and none in 1,000")
+         "The time at", "has a zone in 1,000 rows and none in 1,000 rows, first in row")
 
 
 def test_files_with_and_without_a_zone_are_refused(tmp_path: Path) -> None:
@@ -286,7 +287,7 @@ def test_files_with_and_without_a_zone_are_refused(tmp_path: Path) -> None:
     for name, zone in (("a", "UTC"), ("b", None)):
         pq.write_table(table(at=times(zone=zone)), folder / f"{name}.parquet")
     hard(tmp_path, project(time="at", source={"path": "rows."}, holdout={"last": "10d"}), None,
-         "has a zone in 2,000 rows and none in 2,000")
+         "has a zone in 2,000 rows and none in 2,000 rows, first in row 2,001")
 
 
 def test_times_of_several_zones_wait_for_a_person_and_are_taken_to_utc(tmp_path: Path) -> None:
@@ -315,7 +316,7 @@ def test_a_text_that_is_no_time_is_named(tmp_path: Path) -> None:
     at = [one.isoformat() for one in times().to_pylist()]
     at[7] = "yesterday"
     hard(tmp_path, project(time="at", holdout={"last": "10d"}), table(at=pa.array(at)), "'yesterday'",
-         "is no time")
+         "is no time, first in row 8", "ISO 8601")
 
 
 def test_a_time_to_come_is_refused_where_the_holdout_counts_from_it(tmp_path: Path) -> None:
@@ -330,13 +331,13 @@ def test_rows_without_a_time_are_refused_where_the_holdout_counts_by_it(tmp_path
     at = times().to_pylist()
     at[3] = None
     hard(tmp_path, project(time="at", holdout={"last": "10d"}),
-         table(at=pa.array(at, pa.timestamp("us", "UTC"))), "no value in 1 row")
+         table(at=pa.array(at, pa.timestamp("us", "UTC"))), "no value in 1 row, first in row")
 
 
 def test_a_key_that_repeats_is_refused(tmp_path: Path) -> None:
     key = np.arange(2000)
     key[5] = 4
-    hard(tmp_path, project(key=["id"]), table(id=key), "The key id", "1 row repeats it")
+    hard(tmp_path, project(key=["id"]), table(id=key), "The key id", "1 row repeats it, first in row")
 
 
 def test_a_key_on_both_sides_is_refused(tmp_path: Path) -> None:
@@ -347,7 +348,7 @@ def test_a_key_on_both_sides_is_refused(tmp_path: Path) -> None:
 
 def test_a_key_without_a_value_is_refused(tmp_path: Path) -> None:
     key = pa.array([None, *range(1999)])
-    hard(tmp_path, project(key=["id"]), table(id=key), "The key id", "no value in 1 row")
+    hard(tmp_path, project(key=["id"]), table(id=key), "The key id", "no value in 1 row, first in row")
 
 
 def test_copied_rows_on_both_sides_wait_for_a_person_and_are_refused_when_most_are(tmp_path: Path) -> None:

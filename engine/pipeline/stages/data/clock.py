@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.pipeline.expectations.kinds import TIMES, family
 from engine.pipeline.expectations.model import Finding
-from engine.pipeline.stages.data.naming import counted, found
+from engine.pipeline.stages.data.naming import counted, first_row, found
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +43,8 @@ class Clock:
     missing: int = 0
     offsets: Counter[str] = field(default_factory=Counter)
     unreadable: str | None = None
+    rows: int = 0
+    first: dict[str, int] = field(default_factory=dict)  # by what is wrong, the index of the first row
     newest: int = MISSING
     oldest: int = 2**63 - 1
 
@@ -60,16 +62,25 @@ class Clock:
         import pyarrow as pa
 
         self.missing += values.null_count
+        before, self.rows = self.rows, self.rows + len(values)
+        self._first("missing", values.is_null() if values.null_count else None, before)
         if pa.types.is_null(values.type):
             return np.full(len(values), MISSING, dtype=np.int64)
         self.text = self.text or is_text(values.type)
-        micros = self._of_text(values) if is_text(values.type) else self._of_times(values)
+        micros = self._of_text(values, before) if is_text(values.type) else self._of_times(values, before)
         there = micros[micros != MISSING]
         if len(there):
             self.newest, self.oldest = max(self.newest, int(there.max())), min(self.oldest, int(there.min()))
         return micros
 
-    def _of_times(self, values: Any) -> Times:
+    def _first(self, what: str, mask: Any | None, before: int) -> None:
+        """Remember the first row of a mask, of rows that begin at `before`."""
+        if mask is not None and what not in self.first:
+            at = mask.fill_null(False).to_numpy(zero_copy_only=False)
+            if at.any():
+                self.first[what] = before + int(at.argmax())
+
+    def _of_times(self, values: Any, before: int) -> Times:
         import pyarrow as pa
 
         if pa.types.is_date(values.type):
@@ -77,13 +88,14 @@ class Clock:
         zone = values.type.tz
         if zone is None:
             self.naive += len(values) - values.null_count
+            self._first("naive", values.is_valid(), before)
         else:
             there = len(values) - values.null_count
             self.zoned += there
             self.offsets["Z" if zone in ("UTC", "+00:00", "Etc/UTC") else zone] += there
         return _micros(values.cast(pa.timestamp("us", zone), safe=False))
 
-    def _of_text(self, values: Any) -> Times:
+    def _of_text(self, values: Any, before: int) -> Times:
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -97,9 +109,12 @@ class Clock:
         naive_mask = pc.and_(pc.invert(zoned), pc.is_valid(values))
         self.zoned += int(pc.sum(zoned).as_py() or 0)
         self.naive += int(pc.sum(naive_mask).as_py() or 0)
+        self._first("naive", naive_mask, before)
         first = _micros(self._parsed(pc.if_else(zoned, values, None), pa.timestamp("us", "UTC")))
         second = _micros(self._parsed(pc.if_else(naive_mask, values, None), pa.timestamp("us")))
         first[first == MISSING] = second[first == MISSING]
+        if self.unreadable is not None:
+            self._first("unreadable", pc.equal(values, self.unreadable), before)
         return first
 
     def _parsed(self, values: Any, type_: Any) -> Any:
@@ -139,12 +154,14 @@ class Clock:
                           expected="times", seen="nothing")]
         if self.unreadable is not None:
             problems.append(found(
-                "time", column, f"{self.unreadable!r} in the time {column} of {name} is no time.", hard=True,
+                "time", column, f"{self.unreadable!r} in the time {column} of {name} is no time"
+                f"{first_row(self.first.get('unreadable'))}. Write times in ISO 8601.", hard=True,
                 expected="times such as 2026-11-24T03:14:07Z", seen=repr(self.unreadable)))
         if self.zoned and self.naive:
             problems.append(found(
                 "time", column, f"The time {column} of {name} has a zone in {counted(self.zoned, 'row')} and "
-                f"none in {counted(self.naive, 'row')}: when those were is not known.", hard=True,
+                f"none in {counted(self.naive, 'row')}{first_row(self.first.get('naive'))}: when those were "
+                "is not known. Write the zone in every row.", hard=True,
                 expected="a zone in every row, or in none", seen="both",
                 effect=self.naive / (self.naive + self.zoned), measure="share of rows"))
         elif len(self.offsets) > 1:
@@ -157,7 +174,8 @@ class Clock:
         if self.missing and counted_from:
             problems.append(found(
                 "time", column, f"The time {column} of {name} has no value in "
-                f"{counted(self.missing, 'row')}: whether they are held out cannot be told.", hard=True,
+                f"{counted(self.missing, 'row')}{first_row(self.first.get('missing'))}: whether they are "
+                "held out cannot be told. Give them a time, or leave them out.", hard=True,
                 expected="a time in every row", seen=counted(self.missing, "row") + " without"))
         problems += self._ahead(name, now, counted_from)
         return problems

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.pipeline.expectations.kinds import NUMBERS, WORDS, family
 from engine.pipeline.expectations.model import Finding
-from engine.pipeline.stages.data.naming import counted, found, listed
+from engine.pipeline.stages.data.naming import counted, first_row, found, listed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,7 +132,8 @@ def problems(labels: Labels, values: Floats, name: str, allowed: list[str]) -> l
             (labels.missing, "empty"), (labels.nan, "NaN"), (labels.infinite, "infinite")) if number]
         problems.append(found(
             "label", column, f"The label {column} of {name} has no value in {counted(bad, 'row')} "
-            f"({', '.join(parts)}), first in row {(labels.first_bad or 0) + 1:,}.", hard=True,
+            f"({', '.join(parts)}){first_row(labels.first_bad or 0)}. Give them a label, or leave them out.",
+            hard=True,
             expected="a label in every row", seen=", ".join(parts), effect=bad / max(labels.rows, 1),
             measure="share of rows", rows=labels.rows))
     there = values[~np.isnan(values)]
@@ -146,14 +147,16 @@ def problems(labels: Labels, values: Floats, name: str, allowed: list[str]) -> l
             labels.task == "multiclass" and any(isinstance(one, float) for one in labels.classes)):
         problems.append(found(
             "label", column, f"The label {column} of {name} has more than {MOST_CLASSES:,} values or "
-            "fractions, such as quantities have.", hard=True, expected="classes",
+            "fractions, such as quantities have. Write task: regression, or make classes of it.", hard=True,
+            expected="classes",
             seen=listed([str(one) for one in labels.classes[:4]])))
     elif len(labels.classes) == 1:
         problems.append(_single(column, name, str(labels.classes[0]), "all rows"))
     elif labels.task == "binary" and len(labels.classes) > 2:
         problems.append(found(
             "label", column, f"The label {column} of {name} has {len(labels.classes)} values, "
-            f"{listed([str(one) for one in labels.classes], 4)}; a binary task has two.", hard=True,
+            f"{listed([str(one) for one in labels.classes], 4)}; a binary task has two. Write "
+            "task: multiclass, or make two classes of them.", hard=True,
             expected="two values", seen=f"{len(labels.classes)} values"))
     return problems + _strange(labels, name, allowed)
 
@@ -169,7 +172,8 @@ def _strange(labels: Labels, name: str, allowed: list[str]) -> list[Finding]:
     if not strange:
         return []
     return [found("label", labels.column, f"The label {labels.column} of {name} has the value "
-                  f"{listed(strange)}, which evaluate.classes does not have.", hard=True,
+                  f"{listed(strange)}, which evaluate.classes does not have. Name it there, or correct the "
+                  "rows.", hard=True,
                   expected=listed(allowed, 6), seen=listed(strange, 6))]
 
 
@@ -201,7 +205,8 @@ def of_parts(labels: Labels, values: Floats, train: Bools, held: Bools, name: st
 
 def _single(column: str, name: str, value: str, part: str) -> Finding:
     return found("label", column, f"The label {column} of {name} is {value} in {part}: there is one class "
-                 "only, and nothing to tell apart.", hard=True, expected="two values or more", seen=value)
+                 "only, and nothing to tell apart. Take rows of more time, or hold out others.", hard=True,
+                 expected="two values or more", seen=value)
 
 
 def _plural(kind: str) -> str:

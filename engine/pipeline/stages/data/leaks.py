@@ -57,8 +57,9 @@ def leaks(sample: Any, features: list[str], labels: Floats, task: str, label: st
         if same:
             problems.append(found(
                 "leak", feature, f"The feature {feature} of {name} is the label {label} itself: each of its "
-                "values stands for one label.", hard=True, expected="a feature known before the label",
-                seen="the label", measure=measure(task), effect=power, margin=LIMIT, rows=len(y)))
+                "values stands for one label. Remove it from data.features.", hard=True,
+                expected="a feature known before the label", seen="the label",
+                measure=measure(task), effect=power, margin=LIMIT, rows=len(y)))
         elif power >= LIMIT and _enough(y, task):
             problems.append(found(
                 "leak", feature, f"The feature {feature} of {name} alone predicts the label {label} almost "

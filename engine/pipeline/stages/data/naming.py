@@ -40,6 +40,11 @@ def _grown(known: Known, one: Finding) -> bool:
     return known.effect is not None and one.effect is not None and one.effect > known.effect + SLACK
 
 
+def first_row(at: int | None) -> str:
+    """`, first in row 1,200` of the row at an index, "" of none: people count from 1, all files together."""
+    return "" if at is None else f", first in row {at + 1:,}"
+
+
 def counted(number: int, noun: str) -> str:
     """`1 row`, `1,200 rows`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.pipeline.expectations.keys import hashes, mixed
 from engine.pipeline.expectations.model import Finding
-from engine.pipeline.stages.data.naming import counted, found
+from engine.pipeline.stages.data.naming import counted, first_row, found
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,12 +76,15 @@ def of_keys(keys: Hashes, train: Bools, held: Bools, columns: list[str], name: s
         return []
     key = " + ".join(columns)
     both = np.isin(keys[held], keys[train])
+    _, firsts = np.unique(used, return_index=True)
+    again = int(np.flatnonzero(train | held)[np.setdiff1d(np.arange(len(used)), firsts)[0]])
     said = (f"The key {key} of {name} is not one row's alone: {counted(repeated, 'row')} "
-            f"{'repeats' if repeated == 1 else 'repeat'} it")
+            f"{'repeats' if repeated == 1 else 'repeat'} it{first_row(again)}")
     if both.any():
         said += f", and {counted(int(both.sum()), 'row')} held out {'is' if both.sum() == 1 else 'are'} " \
                 "trained on too"
-    return [found("overlap" if both.any() else "key", key, f"{said}.", hard=True,
+    return [found("overlap" if both.any() else "key", key,
+                  f"{said}. Remove the copies, or name a key of more columns.", hard=True,
                   expected="one row for each key",
                   seen=f"{counted(len(used), 'row')}, {counted(len(kinds), 'key')}",
                   measure="share of rows", effect=repeated / len(used), rows=len(used))]

@@ -14,7 +14,7 @@ from engine.pipeline.project.model import Data, Project
 from engine.pipeline.stages.data import overlap
 from engine.pipeline.stages.data.clock import Clock
 from engine.pipeline.stages.data.labels import Labels
-from engine.pipeline.stages.data.naming import counted, found, listed
+from engine.pipeline.stages.data.naming import counted, first_row, found, listed
 from engine.pipeline.stages.data.opening import batches
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Scan:
     marked: Bools | None = None
     values: Counter[Any] = field(default_factory=Counter)
     without: dict[str, int] = field(default_factory=dict)
+    first_without: dict[str, int] = field(default_factory=dict)
 
 
 def columns(project: Project, source: Source, name: str) -> list[Finding]:
@@ -89,12 +90,16 @@ def scan(project: Project, source: Source) -> Scan:
         [*data.key, *([data.group] if data.group else [])], 0))
     parts: dict[str, list[Any]] = {"times": [], "groups": [], "keys": [], "marked": []}
     for batch in batches(source, wanted, raw=data.time):
-        made.rows += batch.num_rows
+        before, made.rows = made.rows, made.rows + batch.num_rows
         label.read(batch.column(data.label))
         if found_clock is not None:
             parts["times"].append(found_clock.read(batch.column(data.time)))
         for name in made.without:
-            made.without[name] += batch.column(name).null_count
+            empty = batch.column(name)
+            if empty.null_count and name not in made.first_without:
+                gaps = empty.is_null().to_numpy(zero_copy_only=False)
+                made.first_without[name] = before + int(gaps.argmax())
+            made.without[name] += empty.null_count
         if data.group is not None:
             parts["groups"].append(overlap.hashed(batch.column(data.group)))
         if data.key:
@@ -136,7 +141,8 @@ def of_rows(project: Project, made: Scan, name: str, now: Any) -> list[Finding]:
         if number:
             role = "group" if column == data.group else "key"
             problems.append(found(
-                "group", column, f"The {role} {column} of {name} has no value in {counted(number, 'row')}: "
+                "group", column, f"The {role} {column} of {name} has no value in {counted(number, 'row')}"
+                f"{first_row(made.first_without.get(column))}: "
                 f"{'which rows belong together' if role == 'group' else 'which row it is'} cannot be told.",
                 hard=True, expected="a value in every row", seen=counted(number, "row") + " without",
                 effect=number / made.rows, measure="share of rows"))
