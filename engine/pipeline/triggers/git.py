@@ -180,8 +180,8 @@ class Mirror:
         owned = re.search(r"dubious ownership in repository at '(.+)'", text)
         if owned is not None:  # Git asks for the folder and, where another fetches from it, for .git in it
             return ActionFailed(f"{shown(self.repository)} belongs to another user, and Git does not read it",
-                                hint="let the engine's user trust it, as that user: git config --global --add "
-                                     f"safe.directory {owned[1]}")
+                                hint="let the engine's user trust it, as that user: "
+                                     f"git config --global --add safe.directory {owned[1]}")
         return ActionFailed(f"{shown(self.repository)} cannot be read: {text}",
                             hint="try `git ls-remote` with its address, as the engine's user")
 
