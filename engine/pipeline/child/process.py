@@ -145,8 +145,8 @@ def failure(ended: Ended, what: str, key: str, limits: Limits, log: str = "log.t
             return ActionFailed(f"{what} was killed from outside (SIGKILL), having used {ended.peak_mb:.0f} "
                                 "MB.", where=key,
                                 hint="The kernel does so when the machine has no more memory, and its log "
-                                     f"says it (dmesg); {key}.limits.memory_mb has it end before that. Otherwise "
-                                     "somebody did: retry this step.")
+                                     f"says it (dmesg); {key}.limits.memory_mb has it end before that. "
+                                     "Otherwise somebody did: retry this step.")
         case "timeout":
             return ActionFailed(f"{what} was ended at its limit of {span(limits.timeout)}.", where=key,
                                 hint=f"Raise {key}.limits.timeout, or give it less to do.")

@@ -3,6 +3,8 @@ and image, the model's folder put in place, and the tag of the commit. Blocking,
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import shutil
 from collections.abc import Mapping
@@ -20,6 +22,7 @@ from engine.reproduce.parity import Side, require
 from engine.reproduce.parts import Image, Lock
 from engine.serving import manifest as serving
 
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of fcntl.h and linux/fs.h
 RUN = "run.json"  # beside a served model: the manifest of the run that made it
 
 
@@ -134,22 +137,43 @@ def lay_out(of: Ready, target: Path) -> bool:
             return False
     except OpsdeckError:
         pass  # it holds another model, a damaged one or none: it is replaced
-    fresh = target.with_name(f".{target.name}.{os.getpid()}")
-    old = target.with_name(f".{target.name}.old")
+    fresh = target.with_name(f".{target.name}.fresh")
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in (fresh, old):
-            shutil.rmtree(path, ignore_errors=True)
+        if not target.exists() and _old(target).exists():  # killed between two renames
+            _old(target).rename(target)
+        shutil.rmtree(fresh, ignore_errors=True)  # of one that was killed
         shutil.copytree(of.source, fresh, symlinks=True)
         serving.verify(fresh, of.digest)
-        if target.exists():
-            target.rename(old)
-        fresh.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
+        _exchange(fresh, target)
+        shutil.rmtree(fresh, ignore_errors=True)
     except OSError as error:
         raise ActionFailed(f"The model cannot be laid out: {error.strerror or error}.", where=str(target),
                            hint="Look at the folder's permissions and the disk's space.") from error
     return True
+
+
+def _exchange(fresh: Path, target: Path) -> None:
+    """Put a folder in another's place, which takes its own, in one call of the kernel; see renameat2(2).
+
+    By two renames on a filesystem that knows no such call, such as NFS. Raises OSError.
+    """
+    if not target.exists():
+        fresh.rename(target)
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(AT_FDCWD, os.fsencode(fresh), AT_FDCWD, os.fsencode(target), RENAME_EXCHANGE) == 0:
+        return
+    number = ctypes.get_errno()
+    if number not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        raise OSError(number, os.strerror(number), str(target))
+    target.rename(_old(target))
+    fresh.rename(target)
+    _old(target).rename(fresh)
+
+
+def _old(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")
 
 
 def taggable(of: Ready) -> str | None:
