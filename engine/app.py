@@ -27,6 +27,7 @@ from engine.journal.emergency import Emergency
 from engine.journal.events import ENGINE, SYSTEM, NewEvent
 from engine.journal.journal import Verdict
 from engine.journal.sqlite import SqliteJournal
+from engine.keeper import Keeper
 from engine.monitoring.collector import Collector
 from engine.monitoring.history import History
 from engine.monitoring.outcome_reader import OutcomeReader
@@ -151,10 +152,16 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
 
     executor.on_recorded = recorded
     triggers, listener = _triggers(home, reloader, executor, starter, library, pager)
+    keeper = Keeper(home, recorder, lambda: reloader.config, executor.live, clock=time.time)
     core = Engine(Parts(home, reloader, executor, starter, verbs, rollouts, library, collector, history,
                         verify=lambda: _verified(home), triggers=triggers, definitions=Definitions(
-                            home, recorder, lambda: reloader.config, clock=time.time)))
-    executor.on_ended = core.ended
+                            home, recorder, lambda: reloader.config, clock=time.time), keeper=keeper))
+
+    def ended(live: Live) -> None:
+        core.ended(live)
+        keeper.ended(live)
+
+    executor.on_ended = ended
     await _note(recorder, "engine.started", version=engine.__version__, mode=home.mode,
                 embedded=embedded)
     await _catch_up(recorder, emergency)
@@ -183,6 +190,7 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
         listener.use(config.pipelines.ingest)
         watch("triggers", triggers.run)
         watch("port for triggers", listener.run)
+        watch("keeper", keeper.run)
     collect(config)
     for adopt in (pager.use_config, asker.use_config, contexts.use_config, executor.use_config,
                   collector.use_config, lambda config: listener.use(config.pipelines.ingest),
@@ -203,6 +211,8 @@ async def _running(home: Home, config: Config, recorder: Recorder, *, embedded: 
         await pager.close()
         await history.close()
         if executor.problem is None:
+            if embedded:  # no keeper lives beside its one run
+                await keeper.tidy()
             await _note(recorder, "engine.stopped")
         emergency.close()
 

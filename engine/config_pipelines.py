@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
-from engine.fields import Model, Positive, Text
+from engine.fields import Duration, Model, Positive, Text
 
 NAME = r"^[a-z0-9][a-z0-9-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
@@ -89,6 +89,14 @@ class Ingest(Model):
     window: Positive = 300.0
 
 
+class Keep(Model):
+    """What is kept of a project's runs: the last `runs`, everything of the last `for`, what champion,
+    previous and candidate were made of, and what a run that has not ended refers to. The rest is removed."""
+
+    runs: int = Field(default=20, ge=1)
+    seconds: Duration = Field(default=30 * 86400.0, alias="for")
+
+
 class Pipelines(Model):
     """The projects by name, each a folder with `opsdeck.pipeline.yaml`. `tracking` is an MLflow URI (an
     SQLite file in the home where it is left out; a system engine wants a server), `artifacts` where MLflow
@@ -98,3 +106,4 @@ class Pipelines(Model):
     artifacts: Text | None = None
     projects: dict[Name, Path] = {}
     ingest: Ingest | None = None
+    keep: Keep = Keep()

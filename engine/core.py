@@ -19,6 +19,7 @@ from engine.errors import NotFound, NotPermitted, OpsdeckError, UsageError
 from engine.home import Home
 from engine.journal.events import ENGINE, Event
 from engine.journal.journal import RunRow, Verdict
+from engine.keeper import Keeper
 from engine.monitoring.collector import Collector
 from engine.monitoring.history import History
 from engine.pipeline.triggers.views import view as trigger_view
@@ -62,6 +63,7 @@ class Parts:
     verify: Callable[[], Verdict]
     triggers: Watcher
     definitions: Definitions
+    keeper: Keeper
 
 
 class Engine:
@@ -282,6 +284,11 @@ class Engine:
         if not caller.roles & {"operator", "admin"}:
             raise NotPermitted(f"{caller.user} may not put a definition back", hint="wanted: operator")
         return await self._parts.definitions.restore(actor_of(caller), number, wanted)
+
+    async def clean(self, caller: Caller, wanted: wire.Clean) -> wire.Cleaning:
+        if not caller.roles & {"operator", "admin"}:
+            raise NotPermitted(f"{caller.user} may not clean up after pipelines", hint="wanted: operator")
+        return await self._parts.keeper.clean(actor_of(caller), wanted)
 
     async def events(self, limit: int, before: int | None) -> list[wire.Event]:
         found = await self._recorder.call(self._recorder.journal.tail, min(limit, 1000), before)

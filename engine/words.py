@@ -8,6 +8,13 @@ from collections.abc import Iterable, Mapping
 SERVICE = r"^[a-z0-9][a-z0-9._-]*$"
 
 
+def megabytes(count: int) -> str:
+    """Bytes as people count them on a disk: `812 MB`, `3.4 GB`, `less than 1 MB`."""
+    if count < 1_000_000:
+        return "less than 1 MB" if count else "nothing"
+    return f"{count / 1e9:.1f} GB" if count >= 1_000_000_000 else f"{count / 1e6:.0f} MB"
+
+
 def span(seconds: float) -> str:
     """A duration in its largest two units: `2 d 3 h`, `3 min 5 s`, `2.5 s`, `40 ms`."""
     if seconds < 1:

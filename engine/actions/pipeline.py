@@ -94,7 +94,7 @@ async def _command(stage: Stage, stages: Mapping[str, Stage], process: Sequence[
 
 def _look(stage: Stage, stages: Mapping[str, Stage], process: Sequence[str], context: Context,
           params: Staged) -> Command | dict[str, Any]:
-    from engine.pipeline.building import handing, plan
+    from engine.pipeline.building import cleaning, handing, plan
     from engine.pipeline.project.reading import read
     from engine.reproduce import git
 
@@ -114,11 +114,12 @@ def _look(stage: Stage, stages: Mapping[str, Stage], process: Sequence[str], con
         git.toplevel(folder)
     at = places.make(home.path, project.project, _steps_user(config) if system else None)
     _keep_definition(context, at, folder)
-    prepared = plan.prepare(stage, project, folder, at, context.run, context.attempt, fresh=params.fresh,
-                            stages=stages)
-    if prepared.found is not None:
-        context.log(f"nothing changed since run {prepared.found.record.get('run')}: taken from the cache")
-        return handing.hit(at, at.own, context.run, prepared)
+    with cleaning.taking(at):
+        prepared = plan.prepare(stage, project, folder, at, context.run, context.attempt, fresh=params.fresh,
+                                stages=stages)
+        if prepared.found is not None:
+            context.log(f"nothing changed since run {prepared.found.record.get('run')}: taken from the cache")
+            return handing.hit(at, at.own, context.run, prepared)
     path = handing.hand(at, project, prepared, context.run, context.attempt, _told(stage, context))
     env, secrets = _given(stage, project, config, home)
     return Command(

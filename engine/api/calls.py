@@ -192,6 +192,10 @@ def restore(number: int, body: wire.RestoreDefinition) -> Call[wire.Restored]:
     return Call("POST", f"/v1/definitions/{number}", wire.Restored, body)
 
 
+def clean(body: wire.Clean) -> Call[wire.Cleaning]:
+    return Call("POST", "/v1/pipelines/clean", wire.Cleaning, body, patience=AUDIT_PATIENCE)
+
+
 def events(limit: int, before: int | None) -> Call[Events]:
     return Call("GET", _query("/v1/events", limit=limit, before=before), Events)
 

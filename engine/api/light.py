@@ -117,6 +117,9 @@ class Client:
     def restore(self, number: int, wanted: wire.RestoreDefinition) -> wire.Restored:
         return self._ask(calls.restore(number, wanted))
 
+    def clean(self, wanted: wire.Clean) -> wire.Cleaning:
+        return self._ask(calls.clean(wanted))
+
     def events(self, limit: int = 100, before: int | None = None) -> list[wire.Event]:
         return self._ask(calls.events(limit, before)).events
 

@@ -14,6 +14,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "init": ("engine.cli.pipeline_init", "write a commented project to begin with"),
     "render": ("engine.cli.pipeline_render", "a Dockerfile and Kubernetes manifests of a project"),
     "evidence": ("engine.cli.pipeline_evidence", "the page that whoever approves a release is shown"),
+    "clean": ("engine.cli.pipeline_clean", "remove what nothing refers to any more, or say what would go"),
     "history": ("engine.cli.pipeline_history", "the definitions that runs have used, newest first"),
     "rollback": ("engine.cli.pipeline_rollback", "put an earlier definition back; it is recorded"),
 }

@@ -12,7 +12,7 @@
     GET  /v1/events?limit&before  /v1/audit/verify                                  viewer
     POST /v1/runs                           operator; with a `document`, admin
     POST /v1/triggers/{project}             operator
-    POST /v1/definitions/{number}           operator
+    POST /v1/definitions/{number}  /v1/pipelines/clean                              operator
     POST /v1/runs/{id}/{verb}               see `identity.VERB_ROLES`
     POST /v1/audit/seal  /v1/engine/reload  admin
 
@@ -93,6 +93,7 @@ class Api:
                 Route("/v1/runs", self._answering(self.start_run), methods=["POST"]),
                 Route("/v1/triggers/{project}", self._answering(self.trigger), methods=["POST"]),
                 Route("/v1/definitions/{number:int}", self._answering(self.restore), methods=["POST"]),
+                Route("/v1/pipelines/clean", self._answering(self.clean), methods=["POST"]),
                 Route("/v1/audit/seal", self._answering(self.seal), methods=["POST"]),
                 Route("/v1/engine/reload", self._answering(self.reload), methods=["POST"]),
                 Route("/v1/runs/{id}/{verb}", self._answering(self.act), methods=["POST"])]
@@ -195,6 +196,10 @@ class Api:
         self._gate.needs(caller, "operator", to="put a definition back")
         wanted = await _body(request, wire.RestoreDefinition)
         return await self._backend.restore(caller, request.path_params["number"], wanted)
+
+    async def clean(self, request: Request, caller: Caller) -> wire.Cleaning:
+        self._gate.needs(caller, "operator", to="clean up after pipelines")
+        return await self._backend.clean(caller, await _body(request, wire.Clean))
 
     async def events(self, request: Request, caller: Caller) -> Events:
         before = (int(_number(request, "before", 0, 0, 2**53))

@@ -18,7 +18,18 @@ from engine.api.wire.live import (
     Status,
     Variant,
 )
-from engine.api.wire.pipelines import Page, Trigger, TriggerCause, TriggerNow, TriggerProblem
+from engine.api.wire.pipelines import (
+    Clean,
+    Cleaned,
+    Cleaning,
+    Page,
+    Piece,
+    Staying,
+    Trigger,
+    TriggerCause,
+    TriggerNow,
+    TriggerProblem,
+)
 from engine.api.wire.procedures import (
     Definition,
     Definitions,
@@ -48,10 +59,10 @@ from engine.api.wire.runs import (
 PROTOCOL = 1
 
 __all__ = [
-    "PROTOCOL", "Act", "Alert", "Definition", "DefinitionText", "Definitions", "EngineInfo",
-    "Event", "Gate", "GateKind", "Level", "Page", "Param", "Preview", "Problem", "Procedure",
-    "Reloaded", "RestoreDefinition", "Restored", "Review", "Rollout", "RolloutMetric",
+    "PROTOCOL", "Act", "Alert", "Clean", "Cleaned", "Cleaning", "Definition", "DefinitionText", "Definitions",
+    "EngineInfo", "Event", "Gate", "GateKind", "Level", "Page", "Param", "Piece", "Preview", "Problem",
+    "Procedure", "Reloaded", "RestoreDefinition", "Restored", "Review", "Rollout", "RolloutMetric",
     "RolloutStep", "RunState", "RunSummary", "RunView", "Series", "Service", "Snapshot", "StartRun",
-    "Status", "StepOutline", "StepState", "StepView", "Trigger", "TriggerCause", "TriggerNow",
+    "Status", "Staying", "StepOutline", "StepState", "StepView", "Trigger", "TriggerCause", "TriggerNow",
     "TriggerProblem", "Variant", "Waiting",
 ]

@@ -52,6 +52,48 @@ class TriggerNow(msgspec.Struct, forbid_unknown_fields=True):
     reason: str = ""
 
 
+class Piece(msgspec.Struct):
+    """Something that went as a whole: a run's notes, a stage's output, a failure, an environment."""
+
+    kind: Literal["run", "output", "failure", "environment"]
+    name: str
+
+
+class Staying(msgspec.Struct):
+    """How much stays for one reason; `bytes` is None where it was not measured."""
+
+    why: str
+    pieces: int
+    bytes: int | None
+
+
+class Cleaned(msgspec.Struct):
+    """What went of one project, or of a dry run would go: `gone`, `bytes` in all; `used` are at work now and
+    stay. `problem`: why it went no further."""
+
+    project: str
+    gone: list[Piece]
+    bytes: int
+    used: list[Piece]
+    stays: list[Staying]
+    problem: str | None = None
+
+
+class Cleaning(msgspec.Struct):
+    """`POST /v1/pipelines/clean`: of each project."""
+
+    at: float
+    dry_run: bool
+    projects: list[Cleaned]
+
+
+class Clean(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /v1/pipelines/clean`. `project`: None for all of them."""
+
+    project: str | None = None
+    dry_run: bool = False
+
+
 class Page(msgspec.Struct):
     """`GET /v1/runs/{id}/page`: the evidence of a pipeline's run, as Markdown; `html` is where the one
     with plots lies, and `whole`, with `?html=1`, all of it."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ActionFailed
-from engine.pipeline.building import places, plan, publishing
+from engine.pipeline.building import cleaning, places, plan, publishing
 from engine.pipeline.building.places import Area, Places
 from engine.pipeline.building.plan import Prepared
 from engine.pipeline.project.model import Project
@@ -57,7 +57,8 @@ def alone(stage: Stage, folder: Path, home: Path, run: str, attempt: int,
     at = places.of(home, project.project)
     if not at.root.is_dir():
         at = places.make(home, project.project)
-    prepared = plan.prepare(stage, project, folder, at, run, attempt, stages=stages)
-    if prepared.found is not None:
-        return {"hit": hit(at, at.area(stage), run, prepared)}
+    with cleaning.taking(at):
+        prepared = plan.prepare(stage, project, folder, at, run, attempt, stages=stages)
+        if prepared.found is not None:
+            return {"hit": hit(at, at.area(stage), run, prepared)}
     return json.loads(json.dumps(planned(project, prepared)))  # type: ignore[no-any-return]

@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -30,6 +31,8 @@ DECIDING = re.compile(r"UV_(DEFAULT_INDEX|INDEX|INDEX_URL|EXTRA_INDEX_URL|FIND_L
                       r"NO_BUILD.*|ONLY_BINARY|CONSTRAINT|OVERRIDE|CONFIG_FILE|PYTHON_PREFERENCE)")
 NETWORK = re.compile(r"Failed to fetch|error sending request|Could not connect|dns error|timed out"
                      r"|Network connectivity|network was disabled")
+_GUARD = threading.Lock()
+_IN_USE: dict[Path, int] = {}  # the locks of environments that this process uses
 PINNED = re.compile(r"^([A-Za-z0-9][\w.-]*)\s*(\[[^\]]*\])?\s*(==|@)")
 
 
@@ -38,7 +41,8 @@ def ensure(project: Project, folder: Path, places_root: Path, say: Callable[[str
     minutes when it is made, milliseconds when it is there.
 
     `folder`: the project's; `places_root`: the folder of this project in the engine's home, which keeps
-    `environments/<digest>`. Two that ask at once make one; one whose making was killed is made anew. Raises
+    `environments/<digest>`. Two that ask at once make one; one whose making was killed is made anew; none is
+    removed while a process that has it lives. Raises
     UsageError for a lock that is missing or pins no hashes, ActionFailed when uv is missing or fails.
     """
     if project.environment.inherit:
@@ -49,10 +53,9 @@ def ensure(project: Project, folder: Path, places_root: Path, say: Callable[[str
     root.mkdir(parents=True, exist_ok=True)
     place = root / name
     with _held(root / f"{name}.lock", say):
-        python = place / "bin" / "python"
-        # The interpreter it links to may have been removed since.
-        if (place / "opsdeck.json").exists() and os.access(python, os.X_OK):
-            return python
+        _use(root / f"{name}.used")
+        if _whole(place):
+            return place / "bin" / "python"
         for left in (*root.glob(f".{name}.*"), place):
             shutil.rmtree(left, ignore_errors=True)
         fresh = root / f".{name}.{os.getpid()}"
@@ -63,7 +66,7 @@ def ensure(project: Project, folder: Path, places_root: Path, say: Callable[[str
             fresh.rename(place)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-        return python
+        return place / "bin" / "python"
 
 
 def of(work: Work) -> Path:
@@ -196,6 +199,22 @@ def _mark(fresh: Path, project: Project, lock: Path) -> None:
     """The last file: with it an environment is whole."""
     content = {"lock": hashlib.sha256(lock.read_bytes()).hexdigest(), "python": project.environment.python}
     (fresh / "opsdeck.json").write_text(json.dumps(content, sort_keys=True), encoding="utf-8")
+
+
+def _whole(place: Path) -> bool:
+    """The interpreter it links to may have been removed since it was made."""
+    return (place / "opsdeck.json").exists() and os.access(place / "bin" / "python", os.X_OK)
+
+
+def _use(lock: Path) -> None:
+    """Hold it with others until this process ends: so long nobody removes the environment (see `removing`).
+    Its time tells when it was used last."""
+    with _GUARD:
+        if lock not in _IN_USE:
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fcntl.flock(handle, fcntl.LOCK_SH)
+            _IN_USE[lock] = handle
+        os.utime(_IN_USE[lock])
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@ its own, since the engine does not load MLflow. Prints one JSON object; an error
 
     released   champion is this version, the one before it previous, and it is no candidate any more
     refused    it is no candidate any more; why stands in its tags
+    held       which version each alias of the model has; changes nothing
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from engine.errors import OpsdeckError
@@ -37,15 +39,26 @@ def refused(registry: Registry, model: str, version: str, why: str) -> dict[str,
     return {"champion": registry.aliases(model).get(CHAMPION)}
 
 
+def held(tracking: str, model: str) -> dict[str, Any]:
+    """Of a registry that was never written, none; it is not made."""
+    path = tracking.removeprefix("sqlite:///")
+    there = path == tracking or Path(path).exists()
+    return {"held": Registry(tracking).aliases(model) if there else {}}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m engine.pipeline.releasing.aliases")
-    parser.add_argument("verb", choices=["released", "refused"])
+    parser.add_argument("verb", choices=["released", "refused", "held"])
     parser.add_argument("--model", required=True)
-    parser.add_argument("--version", required=True)
-    parser.add_argument("--why", required=True)
+    parser.add_argument("--version", default="")
+    parser.add_argument("--why", default="")
     arguments = parser.parse_args()
     try:
-        registry = Registry(os.environ["OPSDECK_TRACKING"])  # it may hold a password
+        tracking = os.environ["OPSDECK_TRACKING"]  # it may hold a password
+        if arguments.verb == "held":
+            print(json.dumps(held(tracking, arguments.model)))
+            return 0
+        registry = Registry(tracking)
         act = released if arguments.verb == "released" else refused
         print(json.dumps(act(registry, arguments.model, arguments.version, arguments.why[:4000])))
     except OpsdeckError as error:
