@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 NAME = "check"
 HELP = "check procedures and projects: every problem of every file, with line and hint"
 
-
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "examples:\n  opsdeck check runbooks/\n  opsdeck check projects/flights"
     parser.add_argument("paths", nargs="+", metavar="PATH",
@@ -46,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
         for problem in found.problems:
             print(problem)
         print(summary(found, len(projects)))
+        if projects and not found.errors:
+            print(unread(projects))
     return 2 if found.errors else 0
 
 
@@ -88,6 +89,15 @@ def summary(found: Checked, projects: int = 0) -> str:
     what = [count(found.files, "procedure")] if found.files or not projects else []
     what += [count(projects, "project")] if projects else []
     return f"{' and '.join(what)} checked: {said}"
+
+
+def unread(projects: list[Path]) -> str:
+    """What a check of a project leaves out, and what does it."""
+    import shlex
+
+    named = shlex.quote(str(projects[0].parent.absolute())) if len(projects) == 1 else "PROJECT"
+    return ("looked at were the project file and the files and functions it names; the data was not read: "
+            f"`opsdeck run train-and-release -p project={named}` does that, before it trains")
 
 
 def count(number: int, noun: str) -> str:

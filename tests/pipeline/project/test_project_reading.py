@@ -209,7 +209,8 @@ def test_check_takes_a_project_its_file_or_a_folder_above(tmp_path: Path,
     (folder / "expectations.yaml").write_text("not: a procedure\n")
     for path in (folder, folder / reading.FILE, tmp_path / "all"):
         assert main(["check", str(path)]) == 0
-        assert "1 project checked: no problems" in capsys.readouterr().out
+        assert "1 project checked: no problems" in (said := capsys.readouterr().out)
+        assert "the data was not read: `opsdeck run train-and-release -p project=" in said
     bad = project(tmp_path / "all" / "q", ("task: binary", "task: binray"))
     assert main(["check", "--json", str(tmp_path / "all")]) == 2
     said = json.loads(capsys.readouterr().out)
