@@ -24,6 +24,7 @@ import time
 from typing import Any, NoReturn
 
 PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
 LEFT = 0.2  # seconds for what the command left running to go by itself
 
@@ -121,7 +122,9 @@ def main() -> None:
     spec, out = json.loads(sys.stdin.buffer.readline()), int(sys.argv[1])
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    system = ctypes.CDLL(None)
+    system.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    system.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # the command may not look into what watches over it
     reading, writing = os.pipe()
     began, parent = time.monotonic(), os.getpid()
     pid = os.fork()
