@@ -172,7 +172,7 @@ def _keep_definition(context: Context, at: places.Places, folder: Path) -> None:
         return
     run = live.progress
     history.keep(at.root, layout.file_of(folder).read_bytes(), run.document.id, run.text, run=run.id,
-                 by=run.initiator.user, at=context.clock())
+                 by=run.initiator.user, at=context.clock(), folder=folder)
 
 
 def settings(project: Project, config: Config, home: Home) -> dict[str, Any]:

@@ -30,7 +30,7 @@ How = Literal["run", "saved", "rollback"]
 @dataclass(frozen=True)
 class Line:
     """`file` and `procedure_sha256` are digests. `how`: a run used it; a rollback saved it before it took its
-    place; a rollback put it back, for `reason`."""
+    place; a rollback put it back, for `reason`. `folder`: where the run's project was."""
 
     file: str
     procedure: str
@@ -40,6 +40,7 @@ class Line:
     by: str
     how: How = "run"
     reason: str = ""
+    folder: str = ""
 
     @property
     def of(self) -> tuple[str, str]:
@@ -76,10 +77,11 @@ class Plan:
 
 
 def keep(root: Path, file: bytes, procedure: str, text: str, *, run: str, by: str, at: float,
-         how: How = "run") -> None:
+         how: How = "run", folder: Path | None = None) -> None:
     """Keep what a run uses, once. `root`: the project's place in the home; `procedure`: its id, `text` its
     document, both empty where there is none. Raises ActionFailed when it cannot be written."""
-    line = Line(digest(file), procedure, digest(text.encode()) if text else "", run, at, by, how)
+    line = Line(digest(file), procedure, digest(text.encode()) if text else "", run, at, by, how,
+                folder=str(folder or ""))
     try:
         with _locked(root) as log:
             if how == "run" and _has(log, line):
@@ -99,6 +101,12 @@ def definitions(root: Path) -> list[Definition]:
     for line in _lines(_folder(root) / "log.jsonl"):
         found.setdefault(line.of, Definition(len(found) + 1)).lines.append(line)
     return list(found.values())
+
+
+def folder_of(root: Path, run: str) -> Path | None:
+    """Where the project was that a run used, as far as that was recorded."""
+    found = [line.folder for line in _lines(_folder(root) / "log.jsonl") if line.run == run and line.folder]
+    return Path(found[-1]) if found else None
 
 
 def one(root: Path, number: int) -> Definition:

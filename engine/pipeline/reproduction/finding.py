@@ -9,6 +9,7 @@ from pathlib import Path
 
 from engine.errors import NotFound, NotPermitted, UsageError
 from engine.pipeline.building import places
+from engine.pipeline.project import history
 from engine.reproduce import manifest as manifests
 from engine.reproduce.manifest import Manifest
 
@@ -28,7 +29,8 @@ def find(run: str | None, home: Path, projects: Mapping[str, Path], *, manifest:
          folder: Path | None = None, patch: Path | None = None) -> Found:
     """A run of the engine in `home`, or the manifest that is named. Reads only.
 
-    `projects`: the folders by the engine's config. Raises UsageError when neither is told or a file is no
+    `projects`: the folders by the engine's config; for a project that it does not name, the folder is taken
+    that the run was given. Raises UsageError when neither is told or a file is no
     manifest, NotFound for a run that left none or a project whose folder is not known, NotPermitted.
     """
     if manifest is None and run is None:
@@ -40,16 +42,25 @@ def find(run: str | None, home: Path, projects: Mapping[str, Path], *, manifest:
         raise UsageError(f"This manifest is of run {found.known.run.id}, not of {run}.", where=str(path),
                          hint="Name the run that it is of, or none.")
     name = found.known.run.project
-    place = folder or projects.get(name)
+    place = folder or projects.get(name) or _built_from(home, name, found.known.run.id)
     if place is None or not place.is_dir():
         raise NotFound(f"The folder of the project {name} is not known." if place is None else
                        f"The folder of the project {name} is not there.", where=str(place) if place else "",
-                       hint="Name it: --project FOLDER, in a clone of its repository.")
+                       hint="Name it: --project FOLDER, in a clone of its repository, or the folder itself "
+                            "where it is in none.")
     kept = {}
     for one in (patch, path.with_name(PATCH), *path.parent.glob("patch-*.diff")):
         if one is not None and (one.is_file() or one == patch):
             kept[hashlib.sha256(_bytes(one)).hexdigest()] = one
     return Found(found, place.resolve(), kept)
+
+
+def _built_from(home: Path, name: str, run: str) -> Path | None:
+    """The folder that a run of this engine was given by its path."""
+    try:
+        return history.folder_of(places.of(home, name).root, run)
+    except PermissionError:
+        return None  # a system engine's record, which builds only what its config names
 
 
 def _registered(run: str, home: Path, projects: Mapping[str, Path]) -> Path:

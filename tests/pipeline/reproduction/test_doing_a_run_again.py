@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from engine.errors import NotFound, UsageError
+from engine.pipeline.building import places
+from engine.pipeline.project import history
 from engine.pipeline.reproduction import finding, rebuilding
 from engine.pipeline.reproduction.finding import Found, find
 from engine.pipeline.reproduction.rebuilding import NotAgain
@@ -112,12 +114,11 @@ def test_nothing_is_rebuilt_over_what_is_there(ran: Ran, tmp_path: Path) -> None
 
 
 def test_data_that_changed_since_is_not_taken_for_the_runs(ran: Ran, tmp_path: Path) -> None:
-    project: Any = None
     with pytest.raises(NotAgain, match=r"data/rows.csv has other content than at the run"):
-        rebuilding.data(found(ran, data__data__sha256="1" * 64), project, tmp_path, unheard)
+        rebuilding.data(found(ran, data__data__sha256="1" * 64), tmp_path, unheard)
     elsewhere = Found(ran.manifest, tmp_path / "elsewhere", {})
     with pytest.raises(NotAgain, match="neither in the commit nor in"):
-        rebuilding.data(elsewhere, project, tmp_path, unheard)
+        rebuilding.data(elsewhere, tmp_path, unheard)
 
 
 def test_sources_of_derived_data_are_those_of_the_run_or_named(ran: Ran, tmp_path: Path) -> None:
@@ -129,9 +130,8 @@ def test_sources_of_derived_data_are_those_of_the_run_or_named(ran: Ran, tmp_pat
 
 
 def test_data_recorded_without_a_version_cannot_be_told_from_other_data(ran: Ran, tmp_path: Path) -> None:
-    project: Any = None
     with pytest.raises(NotAgain, match="without a version or digest"):
-        rebuilding.data(found(ran, data__data__sha256=None), project, tmp_path, unheard)
+        rebuilding.data(found(ran, data__data__sha256=None), tmp_path, unheard)
 
 
 def test_a_project_outside_git_is_copied_where_its_files_are_those_of_the_run(
@@ -160,6 +160,21 @@ def test_a_manifest_named_by_hand_needs_the_projects_folder(ran: Ran, tmp_path: 
     with pytest.raises(UsageError, match="Neither a run nor a manifest"):
         find(None, ran.home, {})
     assert find(None, ran.home, {}, manifest=path, folder=tmp_path).manifest.sha256 == ran.manifest.sha256
+
+
+def test_a_project_that_a_run_was_given_by_its_path_is_found_there(ran: Ran, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="folder of the project weather is not known") as caught:
+        find("7", ran.home, {})
+    assert "--project FOLDER" in str(caught.value.hint)
+    root = places.of(ran.home, "weather").root
+    try:
+        for run, folder in (("7", tmp_path), ("8", tmp_path / "other")):
+            history.keep(root, b"opsdeck: 1\n", "train", "", run=run, by="ann", at=1.0, folder=folder)
+        assert find("7", ran.home, {}).folder == tmp_path.resolve()
+        elsewhere = ran.repository.folder / "models"
+        assert find("7", ran.home, {"weather": elsewhere}).folder == elsewhere.resolve()
+    finally:
+        shutil.rmtree(root / "definitions")
 
 
 def test_the_patch_beside_the_manifest_is_found_by_its_digest(ran: Ran) -> None:
