@@ -27,6 +27,7 @@ from engine.reproduce import canonical, digests
 
 Part = Literal["code", "tests", "source"]
 SMALL = 1 << 20  # bytes of a file that goes through memory; a larger one is copied by the kernel
+LONGEST = 1000  # characters of a line that are looked at, its last
 FICLONE = 0x40049409  # linux/fs.h
 ELSEWHERE = "/input/data/code/"  # where a training elsewhere has the code, see `container`
 _NO_FILE = re.compile(r"No such file|FileNotFound|Errno 2\b|could not be executed", re.IGNORECASE)
@@ -89,7 +90,8 @@ class View:
 
     def unlisted(self, text: str) -> str | None:
         """The file or folder of the project, not among the files, whose absence is told of in a text."""
-        for line in reversed(self.told(text).splitlines()):
+        for whole in reversed(self.told(text).splitlines()):
+            line = whole[-LONGEST:]
             names = [*self._modules(line)]
             file = _NO_FILE.search(line)
             if file or _NOTHING.search(line):
@@ -175,11 +177,12 @@ def _lay(source: Path, target: Path, digest: str, path: str) -> None:
     except OSError as error:
         raise ActionFailed(f"{path} cannot be read: {error.strerror}", where=str(source),
                            hint="look at its permissions") from error
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(handle)
+        raise _another(f"{path} is no file any more")
     try:
         with os.fdopen(handle, "rb") as content:
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode):
-                raise _another(f"{path} is no file any more")
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("xb") as copy:
                 os.fchmod(copy.fileno(), 0o755 if found.st_mode & 0o100 else 0o644)
