@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from engine.api import wire
-from engine.api.light import connect
+from engine.cli.reading import ask
 from engine.cli.text import (
     RUN_GLYPHS,
     Cell,
@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    found = connect(args.home).runs(args.state, args.limit)
+    found = ask(args.home, lambda reader: reader.runs(args.state, args.limit))
     if args.json:
         emit({"runs": found})
         return 0

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from engine.api import wire
-from engine.api.light import Client, connect
+from engine.cli.reading import Reader, ask
 from engine.cli.text import (
     RUN_GLYPHS,
     STEP_GLYPHS,
@@ -37,10 +37,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    client = connect(args.home)
     if args.output:
-        return _output(client, args.run, args.output, args.attempt)
-    view = client.run(args.run)
+        return ask(args.home, lambda reader: _output(reader, args.run, args.output, args.attempt))
+    view = ask(args.home, lambda reader: reader.run(args.run))
     if args.json:
         emit(view)
         return 0
@@ -48,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _output(client: Client, run: str, step: str, attempt: int | None) -> int:
+def _output(client: Reader, run: str, step: str, attempt: int | None) -> int:
     offset = 0
     while True:
         chunk = client.output(run, step, attempt, offset)

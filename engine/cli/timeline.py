@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from engine.api import wire
-from engine.api.light import connect
+from engine.cli.reading import ask
 from engine.cli.text import emit, plain, say, stamp
 
 NAME = "timeline"
@@ -23,12 +23,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    client = connect(args.home)
-    events = client.timeline(args.run)
+    view, events = ask(args.home, lambda reader: (reader.run(args.run), reader.timeline(args.run)))
     if args.json or args.format == "json":
         emit({"run": args.run, "events": events})
         return 0
-    say(markdown(client.run(args.run), events, ticks=args.ticks))
+    say(markdown(view, events, ticks=args.ticks))
     return 0
 
 

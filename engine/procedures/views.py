@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
 
 from engine.api import wire
+from engine.config import Config
 from engine.errors import OpsdeckError
 from engine.procedures import rendering
-from engine.procedures.actions import Preview
+from engine.procedures.actions import Preview, Registry
 from engine.procedures.approvals import confirmed, counting
 from engine.procedures.authors import words
 from engine.procedures.decide import current_state, waiting_steps
@@ -40,6 +43,26 @@ async def run_view(executor: Executor, run: RunProgress, live: Live | None = Non
         shown = await _preview(executor, run, step)
         if shown is not None:
             previews[step.id] = shown
+    return recorded_view(executor, run, live, previews)
+
+
+class Known(Protocol):
+    """What showing a run needs beside its record: an executor is one."""
+
+    @property
+    def registry(self) -> Registry: ...
+    @property
+    def home(self) -> Path: ...
+    @property
+    def config(self) -> Config: ...
+    @property
+    def clock(self) -> Callable[[], float]: ...
+
+
+def recorded_view(executor: Known, run: RunProgress, live: Live | None = None,
+                  previews: Mapping[str, wire.Preview] | None = None) -> wire.RunView:
+    """The whole run as it is recorded, without a look at the world. `previews` by step."""
+    previews = previews or {}
     unrecorded = live.unrecorded if live else set()
     steps = [_step(executor, run, s, previews.get(s.id), s.id in unrecorded)
              for s in run.steps.values()]
@@ -83,7 +106,7 @@ def summary(run: RunProgress, live: Live | None = None) -> wire.RunSummary:
         next=next_sentence(run), step=current[0] if current else None, reason=run.reason)
 
 
-def _step(executor: Executor, run: RunProgress, step: StepRun, preview: wire.Preview | None,
+def _step(executor: Known, run: RunProgress, step: StepRun, preview: wire.Preview | None,
           unrecorded: bool) -> wire.StepView:
     spec = step.spec
     state, error = step.state, step.error
@@ -111,7 +134,7 @@ def template(step: StepRun) -> str:
     return spec.shell if isinstance(spec.shell, str) else " ".join(spec.shell or [])
 
 
-def _undo(executor: Executor, run: RunProgress, step: StepRun) -> str | None:
+def _undo(executor: Known, run: RunProgress, step: StepRun) -> str | None:
     undo = step.spec.undo
     if undo is None and run.document.rollout is not None and step.undo_of is None:
         return "an abort goes back to the weights from before the rollout"
@@ -127,7 +150,7 @@ def _undo(executor: Executor, run: RunProgress, step: StepRun) -> str | None:
         return undo.shell if isinstance(undo.shell, str) else " ".join(undo.shell or [])
 
 
-def _gate(executor: Executor, run: RunProgress, step: StepRun) -> wire.Gate | None:
+def _gate(executor: Known, run: RunProgress, step: StepRun) -> wire.Gate | None:
     """What the step waits for now; the confirmation comes before approvals, answers last."""
     if step not in waiting_steps(run):
         return None
