@@ -37,7 +37,8 @@ CODE = ["**/*.py"]
 class Entry(Model):
     """What a stage runs: a command, or a Python function as `module:function`. Exactly one of them.
 
-    It runs in the project's folder and environment. A command finds OPSDECK_INPUTS and OPSDECK_OUTPUT
+    It runs in the project's environment and in a copy of the files that `code` lists, and of those that it
+    names itself; no other file is there. A command finds OPSDECK_INPUTS and OPSDECK_OUTPUT
     (folders) and OPSDECK_PARAMS (a JSON file); a function gets the three as `inputs: Path, output: Path,
     params: dict`. Files in, files out.
     """
@@ -82,7 +83,8 @@ class Environment(Model):
 
 class Source(Model):
     """One data set: a local file or folder (Parquet or CSV), an object or prefix on S3, or a command that
-    makes it from `sources` (it writes `<name>.parquet` or `<name>.csv` into OPSDECK_OUTPUT)."""
+    makes it from `sources` (it writes `<name>.parquet` or `<name>.csv` into OPSDECK_OUTPUT). It runs in a
+    copy of them, or of `code` where there are none."""
 
     path: Inside | None = None
     uri: Annotated[str, Field(pattern=r"^s3://[^/]+/.+$")] | None = None

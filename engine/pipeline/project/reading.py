@@ -10,7 +10,7 @@ from pathlib import Path
 
 from engine.errors import DocumentError, OpsdeckError
 from engine.located import MAX_BYTES, Located, Problem, load, load_bytes, validate
-from engine.pipeline.project import places, rules
+from engine.pipeline.project import places, rules, unlisted
 from engine.pipeline.project.layout import FILE, file_of, is_project
 from engine.pipeline.project.model import NAME, Project
 
@@ -58,8 +58,14 @@ def read(folder: Path) -> Project:
 
 
 def problems(folder: Path) -> list[Problem]:
-    """Every problem of the project of a folder (or of its file), warnings too, in the file's order."""
-    return look(folder)[1]
+    """Every problem of the project of a folder (or of its file), warnings too, in the file's order; and which
+    files its code names that no stage will have."""
+    path = file_of(folder)
+    project, found = look(path)
+    if project is not None:
+        with contextlib.suppress(OSError, OpsdeckError):  # what cannot be looked at is told of already
+            found += unlisted.problems(project, _load(path), path.parent)
+    return _ordered(found)
 
 
 def look(folder: Path) -> tuple[Project | None, list[Problem]]:

@@ -90,6 +90,9 @@ def keys(folder: Path) -> dict[str, str]:
     ("cases/hard.yaml", "id: harder\n", {"robustness"}),
     ("uv.lock", "version = 2\n", {"tests", "train", "evaluate", "robustness"}),
     ("README.md", "words\n", set()),
+    ("config.json", "{}", set()),
+    ("pytest.ini", "[pytest]\naddopts = -x\n", {"tests"}),
+    ("pyproject.toml", "[tool.pytest.ini_options]\n", {"tests", "train", "evaluate", "robustness"}),
     ("__pycache__/train.cpython-311.pyc", "x", set()),
     (".venv/lib/other.py", "x", set()),
     ("contract.json", '{"type": "array"}', set()),
@@ -228,3 +231,19 @@ def test_code_behind_a_link_to_a_folder_is_refused_rather_than_missed(tmp_path: 
     assert listing.listed(folder, ["libs", "**/*.py"]) == ["libs/parts.py"]
     (real / "parts.py").rename(real / "rows.csv")
     assert listing.listed(folder, ["**/*.py"]) == []
+
+
+def test_what_an_entry_names_is_code_and_what_a_command_makes_data_from_counts_with_its_lock(
+        tmp_path: Path) -> None:
+    folder = project(tmp_path / "delays", ("{path: data/rows.csv}", "{command: [sh, make.sh, --rows, '9'], "
+                                           "sources: [raw.csv]}"),
+                     ('{function: "train:main"}', "{command: [./fit.sh, train.py]}"))
+    for name in ("make.sh", "raw.csv", "fit.sh", "train.R"):
+        (folder / name).write_text("1")
+    before = keys(folder)
+    for name, stages in (("make.sh", {"data"}), ("raw.csv", {"data"}), ("train.R", set()),
+                         ("fit.sh", {"tests", "train", "evaluate", "robustness"}), ("uv.lock", set(before))):
+        (folder / name).write_text("2")
+        now = keys(folder)
+        assert {one for one in now if now[one] != before[one]} == stages, name
+        before = now

@@ -216,3 +216,22 @@ def test_check_takes_a_project_its_file_or_a_folder_above(tmp_path: Path,
     said = json.loads(capsys.readouterr().out)
     assert said["projects"] == 2 and said["procedures"] == 0 and said["errors"] == 1
     assert said["problems"][0]["file"] == str(bad / reading.FILE) and said["problems"][0]["line"] == 4
+
+
+def test_files_that_the_code_names_and_does_not_list_are_warned_of_with_the_line(tmp_path: Path) -> None:
+    folder = project(tmp_path / "p", ("owner: ml-platform", "owner: ml-platform\ncode: [train.py, pkg/a.py]"))
+    for name in ("config.json", "helper.py", "pkg/b.py", "pkg/words.txt", "tests/rows.csv", "notes.md"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    (folder / "train.py").write_text(
+        "import helper, json, numpy\nfrom tests import rows\n\n\ndef main(inputs, output, params):\n"
+        "    return open('config.json'), open('data/rows.csv'), 'see notes.md', open('missing.json')\n")
+    (folder / "pkg" / "a.py").write_text("from .b import x\nWORDS = 'words.txt'\n")
+    (folder / "tests" / "test_it.py").write_text("import train\nROWS = 'rows.csv', 'notes.md'\n")
+    found = reading.problems(folder)
+    assert {one.level for one in found} == {"warning"} and {one.line for one in found} == {6}
+    assert [one.message.split(", which")[0] for one in found] == [
+        "pkg/a.py:1 names pkg/b.py", "pkg/a.py:2 names pkg/words.txt", "tests/test_it.py:2 names notes.md",
+        "train.py:1 names helper.py", "train.py:6 names config.json"]
+    assert all(one.hint == "add it to `code:`, if the stage reads it" for one in found)
+    assert reading.read(folder).code == ["train.py", "pkg/a.py"]
