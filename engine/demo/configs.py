@@ -33,9 +33,10 @@ from engine.demo.layout import (
     tracking_uri,
     write_atomically,
 )
-from engine.errors import UsageError
+from engine.errors import ActionFailed, UsageError
 
 PROJECTS = Path(__file__).parent / "projects"
+AUTHOR, EMAIL = "Opsdeck demo", "opsdeck-demo@example.invalid"
 HOST = "127.0.0.1"
 WEIGHTS = {CHAMPION: 95.0, CHALLENGER: 5.0}
 GATEWAY_TIMEOUT_S = 2.0
@@ -78,14 +79,33 @@ def prepare(home: Path, *, running: bool, rps: float = RPS, speed: float = SPEED
 def copy_project(layout: Layout) -> None:
     """The pipeline project of the flights, to be changed at will: its cases and expectations grow with it.
 
-    It is copied once, whole or not at all; a copy that is there stays as it is.
+    It is copied once, whole or not at all; a copy that is there stays as it is. Where Git is installed it is
+    a repository of one commit, so that evidence, tags and triggers by commits are shown as in a real one.
     """
     if layout.project.exists():
         return
     fresh = layout.project.with_name(f".{PROJECT}.{os.getpid()}")
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.copytree(PROJECTS / PROJECT, fresh, ignore=shutil.ignore_patterns("__pycache__"))
+    _commit(fresh)
     fresh.rename(layout.project)
+
+
+def _commit(folder: Path) -> None:
+    if shutil.which("git") is None:
+        return
+    from engine.reproduce.git import git
+
+    person = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER")
+              for what, value in (("NAME", AUTHOR), ("EMAIL", EMAIL))}
+    (folder / ".gitignore").write_text("__pycache__/\n.pytest_cache/\n", encoding="utf-8")
+    try:
+        git(folder, "init", "--quiet", "--template=", "--initial-branch=main")
+        git(folder, "add", "--all")
+        git(folder, "-c", "commit.gpgSign=false", "commit", "--quiet", "--message",
+            "The flights project, as the demo brings it", variables=person)
+    except ActionFailed:  # an old Git, or one that is set up to refuse: the demo does without
+        shutil.rmtree(folder / ".git", ignore_errors=True)
 
 
 def choose_ports(layout: Layout, *, running: bool) -> dict[str, int]:

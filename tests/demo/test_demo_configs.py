@@ -16,6 +16,7 @@ from engine.demo.export import OUTPUT
 from engine.demo.layout import FIRST_PORT, LAST_PORT, PORTS, Layout, ports
 from engine.errors import UsageError
 from engine.pipeline.project import reading
+from engine.reproduce import git
 from engine.serving import gateway_config
 
 
@@ -46,6 +47,22 @@ def test_the_engine_knows_the_pipeline_project_and_where_its_models_are(tmp_path
     assert pipelines.artifacts == layout.artifacts.as_uri()
     assert reading.problems(layout.project) == []
     assert not list(layout.project.rglob("__pycache__"))
+
+
+def test_the_project_is_a_repository_of_one_commit_where_git_is_there(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_AUTHOR_NAME", "someone else")
+    layout = configs.prepare(tmp_path / "one", running=False)
+    code = git.state(layout.project)
+    assert code is not None and code.commit is not None and code.dirty is None and code.folder == ""
+    told = git.git(layout.project, "log", "--format=%an <%ae> %D").stdout.decode().strip()
+    assert told == "Opsdeck demo <opsdeck-demo@example.invalid> HEAD -> main"
+    (layout.project / "tests" / "__pycache__").mkdir()
+    (layout.project / "tests" / "__pycache__" / "a.pyc").touch()
+    assert git.changes(layout.project) == []
+    monkeypatch.setenv("PATH", str(tmp_path))
+    without = configs.prepare(tmp_path / "two", running=False)
+    assert without.project.is_dir() and not (without.project / ".git").exists()
 
 
 def test_a_project_that_somebody_has_changed_is_kept(tmp_path: Path) -> None:
