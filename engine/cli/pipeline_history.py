@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from engine.api import wire
 from engine.api.light import connect
+from engine.cli.projects import meant
 from engine.cli.text import coloured, columns, emit, paint, plain, say, stamp
 
 HEADER = ("", "VERSION", "FILE", "PROCEDURE", "LAST", "BY", "RUNS", "HOW")
@@ -30,11 +30,6 @@ def run(args: argparse.Namespace) -> int:
     found = client.definitions(project)
     emit(found) if args.json else say(lines(found, colour=coloured()))
     return 0
-
-
-def meant(project: str) -> str:
-    """A project as the engine finds it: a folder by its whole path, since the engine stands elsewhere."""
-    return str(Path(project).expanduser().absolute()) if "/" in project or project in (".", "..") else project
 
 
 def lines(found: wire.Definitions, *, colour: bool) -> list[str]:

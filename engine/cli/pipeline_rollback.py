@@ -6,7 +6,7 @@ import argparse
 
 from engine.api import wire
 from engine.api.light import connect
-from engine.cli.pipeline_history import meant
+from engine.cli.projects import meant
 from engine.cli.text import emit, plain, say
 
 

@@ -31,6 +31,11 @@ def folder(home: Home, named: str) -> Path:
                    f"{names}; or write a folder that has {FILE}")
 
 
+def meant(project: str) -> str:
+    """A project as the engine finds it: a folder by its whole path, since the engine stands elsewhere."""
+    return str(Path(project).expanduser().absolute()) if "/" in project or project in (".", "..") else project
+
+
 def elsewhere(home: Home, project: str, folder: Path) -> Path | None:
     """The folder that the engine builds a project from, where that is not `folder`; None where it is, or
     where the engine builds none of that name."""

@@ -115,7 +115,14 @@ def _write(path: Path, kind: str, view: wire.RunView) -> None:
 
 
 def _request(args: argparse.Namespace) -> wire.StartRun:
-    return wire.StartRun(procedure=args.procedure, params=pairs(args.param, "-p", "k=v"),
+    params = pairs(args.param, "-p", "k=v")
+    if "/" in (named := params.get("project", "")) or named in (".", ".."):
+        from engine.cli.projects import meant
+        from engine.pipeline.project.layout import is_project
+
+        if is_project(Path(named).expanduser()):
+            params["project"] = meant(named)
+    return wire.StartRun(procedure=args.procedure, params=params,
                          dry_run=args.dry_run, probe=args.probe, document=document(args.procedure),
                          yes=args.yes, confirm=pairs(args.confirm, "--confirm", "STEP=TEXT"))
 

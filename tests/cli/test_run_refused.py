@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import sqlite3
 from pathlib import Path
 
 import pytest
 
+from engine.cli import run as verb
 from engine.cli.main import main
 from tests.pipeline.project.written import project
 
@@ -30,6 +32,21 @@ def test_an_invalid_project_is_refused_with_its_problems_at_their_lines(
     said = capsys.readouterr().err
     assert f"{folder}/opsdeck.pipeline.yaml:4:" in said and "binry" in said
     assert runs(home) == 0
+
+
+def test_a_folder_is_told_by_its_whole_path_since_the_engine_stands_elsewhere(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project(tmp_path / "p")
+    monkeypatch.chdir(tmp_path)
+
+    def told(*words: str) -> dict[str, str]:
+        parser = argparse.ArgumentParser()
+        verb.configure(parser)
+        return dict(verb._request(parser.parse_args(["train-and-release", *words])).params)
+
+    assert told("-p", "project=./p") == {"project": str(tmp_path / "p")}
+    for other in ("p", "org/name"):
+        assert told("-p", f"project={other}") == {"project": other}
 
 
 @pytest.mark.parametrize("more", [(), ("--dry-run",)])

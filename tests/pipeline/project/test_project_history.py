@@ -17,7 +17,7 @@ from engine.actions.pipeline import _keep_definition
 from engine.api import wire
 from engine.api.backend import Caller
 from engine.app import open_engine
-from engine.cli.pipeline_history import meant
+from engine.cli.projects import meant
 from engine.config_file import of_engine
 from engine.errors import ActionFailed, Conflict, DocumentError, NotFound, NotPermitted, UsageError
 from engine.pipeline.building import places
