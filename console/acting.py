@@ -80,7 +80,8 @@ def _ask_gate(app: OpsdeckApp, ask: Ask, run: wire.RunView) -> None:
     def counts(choice: Choice) -> bool:
         if choice.break_glass:
             return gate is not None and entitled.breaks_glass(gate, state)
-        return safety.unentitled(choice.verb, state) is None and not (against and choice.verb == "approve")
+        wanted = "approve" if approval else choice.verb  # who may reject an approval may give it
+        return safety.unentitled(wanted, state) is None and not (against and choice.verb == "approve")
 
     if offered := tuple(filter(counts, ask.choices)):
         yours = (("You", against),) if against else ()

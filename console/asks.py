@@ -153,7 +153,8 @@ def _choices(step: wire.StepView, gate: wire.Gate) -> tuple[Choice, ...]:
                 Choice("b", "open it alone (break glass)", "approve", "text",
                        "Why alone? This pages the owner and is reviewed.", break_glass=True))
     if gate.kind == "answer":
-        return (Choice("y", "answer", "answer", "text", "Your answer; the journal keeps it"),)
+        return (Choice("y", "answer", "answer", "text", "Your answer; the journal keeps it"),
+                Choice("r", "refuse", "reject", "text", "Why is it refused? The step fails then"))
     if gate.kind == "settle":
         return (Choice("d", "it was done", "settle", text="done"),
                 Choice("u", "it was not done", "settle", text="not-done"))

@@ -171,7 +171,7 @@ def _gate(run: wire.RunView, step: wire.StepView, gate: wire.Gate, state: State)
     texts = {
         "confirm": ("confirm", f"Press enter, read, then y runs step {step.id}."),
         "typed": ("confirm", f"Press enter, then type {gate.expected} to run step {step.id}."),
-        "answer": ("answer", "Do what it says, then press enter and say what you see."),
+        "answer": ("answer", "Do what it says, then press enter: y says what you see, r refuses."),
         "settle": ("settle", f"Whether {step.id} took effect is not known. Press enter, then d (done) "
                              "or u (not done)."),
         "failed": ("retry", f"Step {step.id} failed. Press enter, then r runs it again"

@@ -18,10 +18,11 @@ from engine.api import wire
 SENTENCE_READ_ONLY = "This console was opened with --read-only, which cannot be left. Nothing was done."
 
 
-ROLES: Mapping[str, str] = {
-    "approve": "approver", "reject": "approver", "promote": "approver", "promote-full": "approver",
-    "confirm": "operator", "answer": "operator", "settle": "operator", "retry": "operator",
-    "skip": "operator", "pause": "operator", "resume": "operator", "start": "operator"}
+ROLES: Mapping[str, tuple[str, ...]] = {  # one of them
+    "approve": ("approver",), "reject": ("approver", "operator"), "promote": ("approver",),
+    "promote-full": ("approver",), "confirm": ("operator",), "answer": ("operator",),
+    "settle": ("operator",), "retry": ("operator",), "skip": ("operator",), "pause": ("operator",),
+    "resume": ("operator",), "start": ("operator",)}
 
 
 def unentitled(verb: str, state: State) -> str | None:
@@ -30,10 +31,10 @@ def unentitled(verb: str, state: State) -> str | None:
     The engine decides; this keeps the console from asking for what it would refuse. Abort is left to it.
     """
     wanted = ROLES.get(verb)
-    if state.snapshot is None or wanted is None or wanted in state.snapshot.engine.roles:
+    if state.snapshot is None or wanted is None or not set(wanted).isdisjoint(state.snapshot.engine.roles):
         return None
     has = ", ".join(sorted(state.snapshot.engine.roles)) or "none"
-    return f"You may not {verb} here: that wants the role {wanted}, and you have {has}."
+    return f"You may not {verb} here: that wants the role {' or '.join(wanted)}, and you have {has}."
 
 
 def refusal(verb: str, state: State) -> str | None:

@@ -30,7 +30,7 @@ EXAMPLES = {
     "abort": "opsdeck abort 184 --rollback"}
 WAITS_FOR: dict[str, tuple[str, ...]] = {
     "confirm": ("confirm", "typed"), "approve": ("approval",), "reject": ("approval", "confirm",
-                                                                          "typed"),
+                                                                          "typed", "answer"),
     "answer": ("answer",), "settle": ("settle",), "retry": ("failed",), "skip": ()}
 TAKES_TEXT = {"confirm": "TEXT", "answer": "TEXT", "settle": "done|not-done"}
 

@@ -27,7 +27,7 @@ INCLUDES: Mapping[Role, frozenset[str]] = {
 }
 EVERY_ROLE = INCLUDES["admin"]
 VERB_ROLES: Mapping[Verb, tuple[Role, ...]] = {
-    "approve": ("approver",), "reject": ("approver",),
+    "approve": ("approver",), "reject": ("approver", "operator"),
     "abort": ("operator", "approver"),
     "confirm": ("operator",), "answer": ("operator",), "settle": ("operator",),
     "retry": ("operator",), "skip": ("operator",), "pause": ("operator",), "resume": ("operator",),

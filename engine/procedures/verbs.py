@@ -117,10 +117,10 @@ class Verbs:
                             break_glass=act.reason, review="due", wrote=wrote)]
 
     async def _reject(self, caller: Caller, live: Live, act: wire.Act) -> list[NewEvent]:
-        step = _step(live, act, lambda s: s.state == "waiting" and not s.wanted.nothing,
-                     "waits for an answer that could be rejected")
-        roles = set(step.wanted.approvals.roles) if step.wanted.approvals else set()
-        _need(caller, OPERATES | APPROVES | roles, "reject")
+        step = _step(live, act, lambda s: s.state == "waiting" and (
+            s.kind == "manual" or not s.wanted.nothing), "waits for an answer that could be rejected")
+        _need(caller, APPROVES | (set(step.wanted.approvals.roles) if step.wanted.approvals else OPERATES),
+              "reject")
         return [self._event(caller, live, "gate.rejected", step, reason=act.reason)]
 
     async def _answer(self, caller: Caller, live: Live, act: wire.Act) -> list[NewEvent]:

@@ -79,7 +79,8 @@ async def test_y_in_the_dialog_and_only_there_confirms() -> None:
     ("182", ("A", "r", *typed("not now"), "enter"), "reject", {"reason": "not now"}),
     ("182", ("A", "b", *typed("alone"), "enter"), "approve", {"break_glass": True,
                                                                "reason": "alone"}),
-    ("181", ("enter", *typed("yes 31 ms"), "enter"), "answer", {"text": "yes 31 ms"}),
+    ("181", ("enter", "y", *typed("yes 31 ms"), "enter"), "answer", {"text": "yes 31 ms"}),
+    ("181", ("enter", "r", *typed("it leaks"), "enter"), "reject", {"reason": "it leaks"}),
     ("180", ("enter", "d"), "settle", {"text": "done"}),
     ("180", ("enter", "u"), "settle", {"text": "not-done"}),
     ("179", ("enter", "r"), "retry", {"step": "evaluate"}),
@@ -177,7 +178,7 @@ async def test_x_leads_from_any_question_about_a_run_to_its_abort(run: str, key:
         assert [(r, v) for r, v, _ in source_of(app).acts] == [(run, "abort")]
 
 
-@pytest.mark.parametrize("keys", [("184", "enter"), ("181", "enter"), ("182", "A", "b"),
+@pytest.mark.parametrize("keys", [("184", "enter"), ("181", "enter", "y"), ("182", "A", "b"),
                                   ("182", "A", "r")])
 async def test_where_x_is_a_letter_to_type_ctrl_x_leads_to_the_abort(keys: tuple[str, ...]) -> None:
     async with opened(Scene("run", run=keys[0], write=True), (80, 24)) as (app, pilot):

@@ -219,7 +219,7 @@ def test_the_timeline_names_the_step_and_its_second_attempt() -> None:
 
 def test_the_roles_that_the_console_asks_for_are_the_engine_s() -> None:
     from engine.daemon.identity import VERB_ROLES
-    assert {verb: (role,) for verb, role in safety.ROLES.items() if verb != "start"} == {
+    assert {verb: roles for verb, roles in safety.ROLES.items() if verb != "start"} == {
         verb: roles for verb, roles in VERB_ROLES.items() if verb != "abort"}
 
 
@@ -232,7 +232,7 @@ def test_who_lacks_the_role_is_told_so_but_never_kept_from_an_abort(verb: str) -
     if verb == "abort":
         assert refused is None
     else:
-        assert refused == (f"You may not {verb} here: that wants the role {safety.ROLES[verb]}, "
+        assert refused == (f"You may not {verb} here: that wants the role {' or '.join(safety.ROLES[verb])}, "
                            "and you have viewer.")
 
 

@@ -78,7 +78,7 @@ def test_the_owner_of_a_single_user_engine_has_every_role_and_others_only_what_i
 @pytest.mark.parametrize(("verb", "alice", "bob", "eve"), [
     ("confirm", True, False, False), ("answer", True, False, False), ("settle", True, False, False),
     ("retry", True, False, False), ("skip", True, False, False), ("pause", True, False, False),
-    ("resume", True, False, False), ("approve", False, True, False), ("reject", False, True, False),
+    ("resume", True, False, False), ("approve", False, True, False), ("reject", True, True, False),
     ("promote", False, True, False), ("promote-full", False, True, False), ("abort", True, True, False)])
 def test_each_verb_belongs_to_a_role(verb: Verb, alice: bool, bob: bool, eve: bool) -> None:
     gate = gatekeeper()

@@ -131,6 +131,15 @@ async def test_reject_ends_the_step_and_wins_over_a_later_approval(tmp_path: Pat
     assert view.state == "failed" and "rejected by bob: not now" in (view.reason or "")
 
 
+async def test_what_a_person_is_asked_can_be_refused_with_a_reason(tmp_path: Path) -> None:
+    async with kit(tmp_path) as k:
+        live = await k.start("- {id: look, title: Look, manual: Is the data right?}")
+        await k.waiting(live, "look")
+        await k.act(live, "reject", step="look", reason="the label leaks")
+        view = await k.ended(live)
+    assert view.state == "failed" and view.reason == "look failed: rejected by ann: the label leaks"
+
+
 async def test_a_rejected_step_is_never_passed_over(tmp_path: Path) -> None:
     async with kit(tmp_path) as k:
         live = await k.start(ONE + "  on_failure: continue\n"
