@@ -115,4 +115,10 @@ def _requirements(folder: Path, name: str) -> bytes:
         said = done.stderr.decode(errors="replace").strip().splitlines() or ["it gave no reason"]
         raise ActionFailed(f"uv could not read the lock: {said[-1]}", where=str(lock),
                            hint="Lock anew: uv lock")
+    for text in re.split(rb"(?<!\\)\n", done.stdout):
+        if text.strip() and b"--hash=" not in text:
+            package = text.split()[0].decode(errors="replace")
+            raise UsageError(f"The lock has no hash of {package}, so that the image could hold another.",
+                             where=str(lock),
+                             hint="A package from a folder or a repository has none: lock it from an index.")
     return done.stdout

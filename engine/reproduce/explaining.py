@@ -8,7 +8,8 @@ A field's *reach* says how far what it changes can go:
     unknown      a field of a later version, of which this one cannot say
     nothing      names, times and places
 
-Fields are looked at in the table's order, which is that of how often each is the reason.
+Fields are looked at in the table's order: first those that say one thing. The commit comes after them, since
+settings and locks are files in it: of two runs that differ in a seed the commit differs as well.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ class Rule:
 
 
 RULES = (
-    Rule("code", ("code.commit", "code.dirty", "code.sources", "code.folder"), "everything",
-         "another program was run"),
     Rule("data", ("data",), "everything", "it learned from other data"),
     Rule("configuration", ("config",), "everything", "it was given other settings"),
     Rule("seeds", ("seeds",), "everything", "other random numbers were drawn"),
     Rule("lock", ("lock.sha256",), "everything", "other packages may have been installed"),
+    Rule("code", ("code.commit", "code.dirty", "code.sources", "code.folder"), "everything",
+         "another program was run"),
     Rule("packages", ("environment.packages",), "everything", "another version of a package did the work"),
     Rule("image", ("image.digest",), "everything", "it ran in another container image"),
     Rule("Python", ("environment.python.version", "environment.python.implementation"), "everything",
@@ -57,6 +58,9 @@ RULES = (
 RESULTS = ("artifacts", "loss", "metrics")
 # Within these the data's digest or version decides; an address or a count adds nothing.
 OF_DATA = ("sha256", "version", "derived", "objects")
+# Settings by which what came out is judged; no result depends on them.
+JUDGING = ("gates", "robustness", "tests")
+JUDGES = Rule("configuration", (), "nothing", "it judges what came out, and changes nothing of it")
 UNKNOWN = Rule("unknown field", (), "unknown", "this version does not know the field")
 
 
@@ -67,6 +71,8 @@ def rule(path: tuple[str, ...]) -> tuple[int, Rule]:
         if path[2] in ("uri", "kind", "bytes", "files"):
             return len(RULES), RULES[-1]
         return len(RULES), UNKNOWN
+    if path[0] == "config" and len(path) > 1 and path[1] in JUDGING:
+        return len(RULES), JUDGES
     for rank, one in enumerate(RULES):
         for field in one.fields:
             named = tuple(field.split("."))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.reproduce.parts import Artifact, Dataset
+from engine.reproduce.parts import Artifact, Dataset, Derivation
 from engine.reproduce.verify import Tolerance, Tolerances, verify
 from tests.reproduce.manifests import changed, made
 
@@ -72,14 +72,36 @@ def test_names_and_times_explain_nothing() -> None:
     assert {one.reach for one in found.differences} == {"nothing"}
 
 
-def test_code_comes_before_data_before_seeds_before_threads() -> None:
+def test_data_comes_before_seeds_before_the_commit_that_holds_them_before_threads() -> None:
     one = made()
-    for path, value in (("environment.threads.OMP_NUM_THREADS", "1"), ("seeds.training", 8),
-                        ("data.flights.sha256", "0" * 64), ("code.commit", "0" * 40)):
+    for path, value in (("environment.threads.OMP_NUM_THREADS", "1"), ("code.commit", "0" * 40),
+                        ("seeds.training", 8), ("data.flights.sha256", "0" * 64)):
         one = changed(one, path, value)
         found = verify(made(), one)
         assert found.first is not None and found.first.path == path
-    assert [each.topic for each in found.differences] == ["code", "data", "seeds", "threads"]
+    assert [each.topic for each in found.differences] == ["data", "seeds", "code", "threads"]
+
+
+def test_a_report_is_not_compared_for_it_holds_how_long_things_took() -> None:
+    one, other = (made(artifacts={"model": Artifact("e" * 64, 100, "f" * 64, "model"),
+                                  "evaluation.json": Artifact(digit * 64, 9, None, "report")})
+                  for digit in "12")
+    found = verify(one, other)
+    assert found.verdict == "identical" and "evaluation.json" not in {each.name for each in found.results}
+
+
+def test_gates_judge_and_explain_no_result() -> None:
+    other = changed(changed(made(), "config.gates", ["other"]), "code.commit", "0" * 40)
+    found = verify(made(), changed(other, "loss", 9.0))
+    assert found.first is not None and found.first.path == "code.commit"
+
+
+def test_data_that_was_made_otherwise_and_came_out_the_same_is_the_same_data() -> None:
+    one, other = (made(data={"rows": Dataset("derived:p", "derived", sha256, derived=Derivation(
+        code * 64, {}, ["python"]))}, loss=loss) for sha256, code, loss in (
+            ("d" * 64, "1", 0.25), ("d" * 64, "2", 9.0)))
+    found = verify(one, other)
+    assert found.first is None and found.explained is False
 
 
 def test_a_first_difference_that_explains_too_little_is_named_beside_the_one_that_does() -> None:

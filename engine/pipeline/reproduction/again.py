@@ -43,11 +43,11 @@ def again(found: Found, root: Path, now: dt.datetime, say: Say) -> tuple[Manifes
     folder = rebuilding.checkout(found, code, say)
     project = _project(found.manifest, folder, say)
     _environment(found, project, folder, root, say, steps)
-    sourced = rebuilding.data(found, project, folder, say)
-    outputs = _stages(found, project, sourced, folder, root, say)
+    rebuilding.data(found, folder, say)
+    outputs = _stages(found, project, folder, root, say)
     made = _recorded(found, project, folder, root, outputs, now)
     (root / "manifest.json").write_bytes(made.encode())
-    return made, verify(_figures(found.manifest), _figures(made))
+    return made, verify(found.manifest, made)
 
 
 def _project(manifest: Manifest, folder: Path, say: Say) -> Project:
@@ -85,12 +85,11 @@ def _environment(found: Found, project: Project, folder: Path, root: Path, say: 
             say("machine", checks.check(step, at).sentence)
 
 
-def _stages(found: Found, project: Project, sourced: Project, folder: Path, root: Path, say: Say
-            ) -> dict[str, dict[str, Any]]:
-    """The results by stage. The data stage reads the source by its version; all else sees the project."""
+def _stages(found: Found, project: Project, folder: Path, root: Path, say: Say) -> dict[str, dict[str, Any]]:
+    """The results by stage."""
     outputs: dict[str, dict[str, Any]] = {}
     for name in STAGES:
-        work = _work(found, sourced if name == "data" else project, folder, root, name, outputs, say)
+        work = _work(found, project, folder, root, name, outputs, say)
         work.output.mkdir(parents=True)
         done = importlib.import_module(f"engine.pipeline.stages.{name}").run(work)
         if not done.passed:
@@ -111,6 +110,7 @@ def _work(found: Found, project: Project, folder: Path, root: Path, stage: str,
                 before=dict(before), say=lambda line: say(stage, line),
                 point=lambda name, step, value: None,
                 settings={"tracking": f"sqlite:///{home}/mlflow.db", "key": "again",
+                          "recorded": found.manifest.known.data.get("data"),
                           "artifacts": (home / "artifacts").as_uri()})
 
 
@@ -121,14 +121,6 @@ def _recorded(found: Found, project: Project, folder: Path, root: Path,
     content["run"]["id"] = f"{found.manifest.known.run.id} again"
     content["image"] = None  # it ran in none
     return manifests.read(canonical.encode(content), str(root / "manifest.json"))
-
-
-def _figures(manifest: Manifest) -> Manifest:
-    """Without reports: what they tell is compared figure by figure, and they hold how long things took."""
-    content = copy.deepcopy(manifest.content)
-    content["artifacts"] = {name: one for name, one in content["artifacts"].items()
-                            if one.get("kind") != "report"}
-    return manifests.read(canonical.encode(content))
 
 
 __all__ = ["STAGES", "NotAgain", "again"]

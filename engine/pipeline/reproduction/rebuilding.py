@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from engine.errors import ActionFailed, Conflict, OpsdeckError
-from engine.pipeline.project.model import Project
 from engine.pipeline.reproduction.finding import Found
 from engine.reproduce import digests, git
 from engine.reproduce.checks import Checked, Places, check
@@ -26,13 +25,13 @@ class NotAgain(OpsdeckError):
 
 
 def look(steps: Iterable[Step], found: Found, root: Path) -> None:
-    """Whether commit, folder, patch and lock are there; changes nothing. Raises NotAgain, with all that is
-    missing."""
+    """Whether commit, folder, patch, lock and the objects on S3 are there; changes nothing. Raises NotAgain,
+    with all that is missing."""
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise NotAgain("The folder to rebuild in is not empty.", where=str(root),
                        hint="Name another: --in DIR")
     at = Places(found.folder, found.folder, found.kept)
-    missing = [one for one in (check(step, at) for step in steps if step.kind in FIRST)
+    missing = [one for one in (check(step, at) for step in steps if step.kind in FIRST or _remote(step))
                if one.state in ("missing", "differs")]
     if missing:
         raise NotAgain(" ".join(one.sentence for one in missing),
@@ -69,9 +68,9 @@ def leave(found: Found, code: Path) -> None:
         git.git(found.folder, "worktree", "remove", "--force", "--force", str(code))
 
 
-def data(found: Found, project: Project, folder: Path, say: Say) -> Project:
-    """See that the data of the run is there, before it is read: copied into the checkout, or named by its
-    version. The project whose source says so. Raises NotAgain."""
+def data(found: Found, folder: Path, say: Say) -> None:
+    """See that the data of the run is there, before it is read: in the checkout, or on S3 as `look` found.
+    Raises NotAgain."""
     for name, entry in sorted(found.manifest.known.data.items()):
         if not entry.versioned:
             raise NotAgain(f"{entry.uri} was recorded without a version or digest.", where=f"data {name}",
@@ -79,10 +78,9 @@ def data(found: Found, project: Project, folder: Path, say: Say) -> Project:
         if entry.kind == "derived":
             _sources(entry, folder, say)
         elif entry.kind == "s3":
-            project = _version(entry, project, say)
+            say("data", f"{entry.uri} is there in the version of the run")
         else:
             _local(entry, found.folder, folder, say)
-    return project
 
 
 def same(recorded: Dataset, now: Dataset, say: Say) -> None:
@@ -103,19 +101,6 @@ def _sources(entry: Dataset, folder: Path, say: Say) -> None:
             raise NotAgain(f"{path}, which the data is made from, is not that of the run.", where="data",
                            hint=f"Find the version whose digest begins with {digest[:12]}.")
     say("data", f"{entry.uri} is made again by {' '.join(entry.derived.command) if entry.derived else 'it'}")
-
-
-def _version(entry: Dataset, project: Project, say: Say) -> Project:
-    from engine.reproduce import s3
-
-    gone = s3.available(entry, s3.client())
-    if gone:
-        raise NotAgain(f"{gone}.", where="data", hint="Look for a backup of the bucket.")
-    say("data", f"{entry.uri} is there in the version of the run")
-    if entry.version is None or entry.uri.endswith("/"):
-        return project
-    source = project.data.source.model_copy(update={"uri": f"{entry.uri}?versionId={entry.version}"})
-    return project.model_copy(update={"data": project.data.model_copy(update={"source": source})})
 
 
 def _local(entry: Dataset, before: Path, folder: Path, say: Say) -> None:
@@ -142,3 +127,7 @@ def _local(entry: Dataset, before: Path, folder: Path, say: Say) -> None:
 
 def _hint(one: Checked) -> str:
     return f"{one.hint.rstrip('.')}." if one.hint else ""
+
+
+def _remote(step: Step) -> bool:
+    return step.kind == "data" and step.facts["entry"].kind == "s3"

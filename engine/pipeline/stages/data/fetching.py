@@ -26,11 +26,13 @@ class Fetched:
     name: str
 
 
-def fetch(work: Work, client: Any = None) -> Fetched:
+def fetch(work: Work, aside: Path, client: Any = None) -> Fetched:
     """Have the source's files, on this machine, and the digest or version that names them. Blocking.
 
-    `client`: boto3's, for S3 (one is made). Raises UsageError where there is nothing, NotFound,
-    NotPermitted and ActionFailed where it cannot be had; each names the source and this stage.
+    `aside`: an empty folder for what is not there already; it need not be kept. `client`: boto3's, for S3
+    (one is made). The setting `recorded` is the Dataset of a run that is done again, which is had as it was.
+    Raises UsageError where there is nothing, NotFound, NotPermitted and ActionFailed where it cannot be had;
+    each names the source and this stage.
     """
     source = work.project.data.source
     name = source.path or source.uri or " ".join(source.command)
@@ -42,8 +44,8 @@ def fetch(work: Work, client: Any = None) -> Fetched:
                                  hint="Put the data there, or correct data.source.path.")
             return Fetched(_tables(path, name), digests.local(path, source.path), name)
         if source.uri is not None:
-            return _from_s3(source.uri, work, client or s3.client())
-        return _made(work, name)
+            return _from_s3(source.uri, work, aside, client or s3.client())
+        return _made(work, name, aside)
     except OpsdeckError as error:
         where = error.where if error.where and error.where != name else ""
         error.where = f"{name}{f' ({where})' if where else ''}, {STAGE}"
@@ -67,12 +69,12 @@ def _tables(path: Path, name: str) -> tuple[Path, ...]:
     return tuple(files)
 
 
-def _from_s3(uri: str, work: Work, client: Any) -> Fetched:
-    """Download the very version that is named, into the stage's output."""
+def _from_s3(uri: str, work: Work, into: Path, client: Any) -> Fetched:
+    """Download the very version that is named, or was recorded."""
     bucket, key, _ = s3.split(uri)
-    entry = s3.dataset(uri, client)
-    into = work.output / "source"
-    into.mkdir()
+    recorded: Dataset | None = work.settings.get("recorded")
+    entry = recorded if recorded is not None and (recorded.objects or (
+        recorded.version and not recorded.uri.endswith("/"))) else s3.dataset(uri, client)
     if not key or key.endswith("/"):
         wanted = entry.objects or dict.fromkeys(_listed(bucket, key, client), "null")
         wanted = {name: version for name, version in wanted.items() if name.endswith(TABLES)}
@@ -109,13 +111,11 @@ def _download(uri: str, bucket: str, key: str, version: str, file: Path, client:
                            ) from error
 
 
-def _made(work: Work, name: str) -> Fetched:
-    """Run the command that makes the data, in the project's environment, into the stage's output."""
+def _made(work: Work, name: str, into: Path) -> Fetched:
+    """Run the command that makes the data, in the project's environment."""
     from engine.pipeline.child import entries, environments, views
 
     project, source = work.project, work.project.data.source
-    into = work.output / "source"
-    into.mkdir()
     python = environments.ensure(project, work.folder, work.home / "pipelines" / project.project, work.say)
     with entries.scratch(work.output) as scratch, views.of(work, "source") as view:
         entries.run(entries.Call(

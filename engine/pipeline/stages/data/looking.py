@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from engine.pipeline import expectations as expected
+from engine.pipeline.child import entries
 from engine.pipeline.expectations.model import Column, Expectations, Finding
 from engine.pipeline.expectations.source import Source, open_source
 from engine.pipeline.project import columns as by_project
@@ -31,8 +32,12 @@ MOST_TOLD = 20  # findings whose sentences go into the step's result
 
 def look(work: Work, now: dt.datetime) -> Done:
     """See the package. `now` (UTC) is what times yet to come are told by."""
+    with entries.scratch(work.output) as aside:  # what is kept of the rows are the two parts
+        return _fetched(work, fetch(work, aside), now)
+
+
+def _fetched(work: Work, fetched: Fetched, now: dt.datetime) -> Done:
     project = work.project
-    fetched = fetch(work)
     (work.output / "dataset.json").write_bytes(msgspec.json.encode(fetched.dataset, order="sorted"))
     source = opened(fetched)
     name = fetched.name
@@ -79,7 +84,8 @@ def _looked(work: Work, fetched: Fetched, source: Source, made: Scan, split: Spl
     findings += _of_values(project, written, features, made, sampled, name, rng)
     if not any(one.kind == "overlap" for one in findings):
         findings += overlap.of_rows(written.train, written.held, compared,
-                                    lambda column: writing.column_hashes(work.output, column), name)
+                                    lambda column: writing.column_hashes(work.output, column),
+                                    written.sample, name)
     return _expected(work, source, made, split, features, kept, findings, name)
 
 
