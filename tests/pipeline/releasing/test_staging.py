@@ -13,8 +13,10 @@ import pytest
 from engine.errors import ActionFailed, UsageError
 from engine.pipeline.stages import staging
 from engine.pipeline.stages.contract import Done
+from engine.pipeline.stages.staging.asking import Answer
+from engine.pipeline.stages.staging.requests import same
 from engine.serving import manifest
-from tests.pipeline.releasing.built import ROWS, Built, build, table
+from tests.pipeline.releasing.built import ROWS, Built, build, predictions, table
 
 SCHEMA = {"type": "object", "required": ["predictions"], "properties": {"predictions": {
     "type": "array", "items": {"type": "object", "required": ["score", "late"], "properties": {
@@ -61,6 +63,7 @@ def test_a_good_model_passes_every_check_on_every_replica(staged: tuple[Done, Pa
             "largest body", "oversized body", "slow client", "good and bad at once", "stop of replica 1",
             "stop of replica 2"} <= set(found)
     assert found["predictions of replica 2"]["seen"] == "40 rows, all equal"
+    assert "but for the rounding" in found["predictions of replica 2"]["expected"], "of 60 rows 40 were sent"
     assert done.result["failed"] == 0 and done.result["p99_ms"] > 0
     suite = ElementTree.parse(folder / "junit.xml").getroot()
     assert suite.attrib["failures"] == "0" and int(suite.attrib["tests"]) == done.result["checks"]
@@ -73,18 +76,100 @@ def test_what_was_staged_is_a_folder_that_can_be_released_with_its_runs_manifest
     assert (stated.name, stated.version) == ("late", "4") and set(stated.files) == {"model.onnx", "run.json"}
 
 
-def test_a_prediction_that_is_off_by_the_last_bit_is_found(built: Built) -> None:
+@pytest.mark.parametrize("sent", [ROWS, 40])
+def test_the_last_bit_counts_where_as_many_rows_were_asked_for_at_once_and_is_rounding_elsewhere(
+        built: Built, sent: int) -> None:
     path = built.output("evaluate") / "predictions.npy"
     right = np.load(path)
     wrong = right.copy()
-    wrong[17] = np.nextafter(wrong[17], np.inf)
+    wrong[17] = np.nextafter(np.float32(wrong[17]), np.float32(np.inf))
     np.save(path, wrong)
     try:
-        work = changed(built, replicas=1).work("staging", "bit")
+        work = changed(built, replicas=1, requests=sent).work("staging", f"bit-{sent}")
         done = staging.run(work)
     finally:
         np.save(path, right)
-    assert not done.passed and "predictions of replica 1: rows 0 to 39: score is off by up to" in done.says
+    [check] = [one for name, one in checks(work.output).items() if name == "predictions of replica 1"]
+    if sent == ROWS:
+        assert not done.passed and check["expected"] == "what the evaluation predicted, bit for bit"
+        assert "predictions of replica 1: rows 0 to 59: score is off by up to" in done.says
+        assert check["seen"].endswith("in row 17")
+    else:
+        assert done.passed and "which is rounding" in check["seen"], done.says
+
+
+def rounded() -> bytes:
+    """A model of prices about 300,000 in float32, which sums much more than that and takes most away again:
+    one row is summed in another order than many."""
+    from onnx import TensorProto, helper
+
+    names = ["distance", "temp", "hour"]
+    nodes = [helper.make_node("Cast", ["hour"], ["hour_f"], to=TensorProto.FLOAT),
+             *(helper.make_node("Unsqueeze", [name, "axis"], [f"{name}_2"])
+               for name in ("distance", "temp", "hour_f")),
+             helper.make_node("Concat", ["distance_2", "temp_2", "hour_f_2"] * 8, ["row"], axis=1),
+             helper.make_node("LinearRegressor", ["row"], ["sums"], domain="ai.onnx.ml", intercepts=[3e5],
+                              coefficients=np.random.default_rng(3).normal(0, 30, 24).tolist()),
+             helper.make_node("Squeeze", ["sums", "axis"], ["score"])]
+    kinds = {"hour": TensorProto.INT64}
+    graph = helper.make_graph(
+        nodes, "prices", [helper.make_tensor_value_info(name, kinds.get(name, TensorProto.FLOAT), [None])
+                          for name in names],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, [None])],
+        [helper.make_tensor("axis", TensorProto.INT64, [1], [1])])
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
+    return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString())
+
+
+def test_a_model_whose_sums_are_rounded_otherwise_in_a_row_alone_is_sound(tmp_path: Path) -> None:
+    built = build(tmp_path, staging={"requests": 40, "concurrency": 2, "p99_ms": 3000, "largest_mb": 0.05,
+                                     "replicas": 1})
+    content, rows = rounded(), table()
+    (built.output("train") / "model.onnx").write_bytes(content)
+    expected = predictions(content, rows)
+    alone = np.array([predictions(content, rows.slice(at, 1))[0] for at in range(ROWS)])
+    assert np.abs(alone - expected).max() > 0, "in float32 the steps of such a price are 0.03"
+    np.save(built.output("evaluate") / "predictions.npy", expected)
+    built.before["register"] = {"version": "4", "name": "late"}
+    done = staging.run(built.work("staging"))
+    assert done.passed, done.says
+
+
+def test_a_model_that_makes_of_a_row_what_stands_beside_it_is_found(built: Built) -> None:
+    from onnx import helper
+
+    from tests.serving.onnx_models import linear_model
+
+    made = linear_model(carrier=True)
+    [last] = [node for node in made.graph.node if "score" in node.output]
+    last.output[0] = "whole"
+    made.graph.node.extend([helper.make_node("ReduceMean", ["whole"], ["mean"], keepdims=0),
+                            helper.make_node("Sub", ["whole", "mean"], ["score"])])
+    model, path = built.output("train") / "model.onnx", built.output("evaluate") / "predictions.npy"
+    before = model.read_bytes(), path.read_bytes()
+    model.write_bytes(made.SerializeToString())
+    np.save(path, predictions(model.read_bytes(), table()))
+    try:
+        done = staging.run(changed(built, replicas=1, requests=ROWS).work("staging", "beside"))
+    finally:
+        model.write_bytes(before[0])
+        path.write_bytes(before[1])
+    assert "predictions of replica 1: row 0 alone: score is off" in done.says and done.result["failed"] == 1
+
+
+def test_a_refusal_is_told_by_its_message_and_in_whole_words() -> None:
+    message = "Ensure that input is a valid JSON formatted string. " + "word " * 40
+    refusal = Answer(400, json.dumps({"error_code": "BAD_REQUEST", "message": message}).encode())
+    assert refusal.words().startswith("400: Ensure that input is") and refusal.words().endswith(" word …")
+    assert Answer(413, b"The body is large.").words() == "413: The body is large."
+
+
+def test_an_unknown_column_is_held_against_the_same_servers_answer_without_it() -> None:
+    with_it, without = (Answer(200, json.dumps({"predictions": [{"score": value}]}).encode())
+                        for value in (3.5, 3.25))
+    assert same(with_it, with_it) is None
+    assert same(with_it, without) == "score is 3.5, and by itself the row has 3.25"
+    assert same(with_it, Answer(500, b"broken")) == "by itself the row is answered with 500: broken"
 
 
 def test_answers_that_the_product_cannot_read_and_slow_ones_are_found(built: Built) -> None:

@@ -38,7 +38,8 @@ def run(work: Work) -> Done:
     digest, told = lay_out(trained(work.inputs["train"]), work.output / MODEL, name=project.model,
                            version=version, features=served.features(project, columns),
                            run_manifest=manifest)
-    rows = held(work.inputs["data"], work.inputs["evaluate"], told, staging.requests)
+    rows = held(work.inputs["data"], work.inputs["evaluate"], told, staging.requests,
+                own=project.evaluate.entry is not None)
     schema = None if staging.downstream is None else work.folder / staging.downstream
     wrong = contract_tests.validator(schema)
     with _replicas(work.output / MODEL, work.output, staging.replicas) as servers:

@@ -30,8 +30,28 @@ class Answer:
         """`400: The column …`, short enough for a report."""
         if self.status is None:
             return self.error
-        said = self.body.decode(errors="replace").strip()
-        return f"{self.status}{': ' + said[:160] if self.status != 200 and said else ''}"
+        said = "" if self.status == 200 else short(_message(self.body))
+        return f"{self.status}{': ' + said if said else ''}"
+
+
+def short(text: str, most: int = 160) -> str:
+    """One line of whole words, with … where more was said."""
+    flat = " ".join(text.split())
+    if len(flat) <= most:
+        return flat
+    cut = flat[:most - 1]
+    return f"{cut.rpartition(' ')[0] if ' ' in cut[most // 2:] else cut} …"
+
+
+def _message(body: bytes) -> str:
+    """What a refusal says: the message of MLflow's form, else all of it."""
+    text = body.decode(errors="replace").strip()
+    try:
+        said = json.loads(text)
+    except ValueError:
+        return text
+    message = said.get("message") if isinstance(said, dict) else None
+    return message if isinstance(message, str) and message.strip() else text
 
 
 class Asker:

@@ -5,13 +5,22 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from engine.pipeline.stages.staging.asking import Answer, Slow, announced, asker, once, rows_body, strict
+from engine.pipeline.stages.staging.asking import (
+    Answer,
+    Slow,
+    announced,
+    asker,
+    once,
+    rows_body,
+    short,
+    strict,
+)
 from engine.pipeline.stages.staging.checks import Check
-from engine.pipeline.stages.staging.requests import Held
+from engine.pipeline.stages.staging.requests import Held, same
 from engine.pipeline.stages.staging.servers import Server
 from engine.serving.http_messages import MAX_BODY_BYTES
 
@@ -51,12 +60,15 @@ def bad_requests(port: int, held: Held) -> Iterator[Check]:
                    _record({name: value for name, value in named.items() if name != first}), first)
     name, value = _wrong(held)
     yield _refused(port, held, f"wrong type in {name}", _record({**named, name: value}), name)
-    yield _answered(port, held, "unknown column", _record({**named, "opsdeck_unknown": 1}),
-                    "it is ignored: the same prediction", same=True)
+    before, beside = _alone(port, held), once(port, _record({**named, "opsdeck_unknown": 1}))
+    problem = same(beside, before)
+    yield Check("unknown column", "smoke", "it is ignored: the prediction that the row has without it",
+                problem or beside.words(), problem is None)
 
 
 def unusual_requests(port: int, held: Held, largest_mb: float) -> Iterator[Check]:
     """Those that are no mistake, or that must at least not hurt anybody else."""
+    before = _alone(port, held)
     empty = once(port, rows_body(held.columns, []))
     fine = empty.status == 400 or (empty.status == 200 and _valid(empty))
     yield Check("empty batch", "smoke", "a refusal by 400, or an empty answer", empty.words(), fine)
@@ -71,7 +83,9 @@ def unusual_requests(port: int, held: Held, largest_mb: float) -> Iterator[Check
     beyond = announced(port, BEYOND)
     yield Check("oversized body", "smoke", "a refusal by 413, before the body is read", beyond.words(),
                 beyond.status == 413)
-    yield _after(port, held, "a request after all these", once)
+    problem = same(_alone(port, held), before)
+    yield Check("a request after all these", "smoke", "it is answered as before them",
+                problem or "the same prediction", problem is None)
 
 
 def slow_client(port: int, held: Held) -> Check:
@@ -146,10 +160,9 @@ def _refused(port: int, held: Held, name: str, body: bytes, names: str = "") -> 
     return Check(name, "smoke", expected, f"{answer.words()}; then {after.words()}", fine)
 
 
-def _answered(port: int, held: Held, name: str, body: bytes, expected: str, *, same: bool) -> Check:
-    answer = once(port, body)
-    problem = held.matches(answer, [0]) if same else None
-    return Check(name, "smoke", expected, problem or answer.words(), answer.status == 200 and problem is None)
+def _alone(port: int, held: Held) -> Answer:
+    """The first row in a request of its own."""
+    return once(port, held.body([0]))
 
 
 def _missing(port: int, held: Held) -> Iterator[Check]:
@@ -186,12 +199,6 @@ def _unseen(port: int, held: Held, name: str) -> Check:
     answer = once(port, rows_body(held.columns, [held.changed(name, "opsdeck-unseen")]))
     return Check(f"unseen text in {name}", "smoke", "a finite prediction, or a refusal by 400",
                  _told(answer, always=True), _predicts(answer) or answer.status == 400)
-
-
-def _after(port: int, held: Held, name: str, ask: Callable[[int, bytes], Answer]) -> Check:
-    answer = ask(port, held.body([0]))
-    problem = held.matches(answer, [0]) if answer.status == 200 else answer.words()
-    return Check(name, "smoke", "it is answered as ever", problem or "the same prediction", problem is None)
 
 
 def _wrong(held: Held) -> tuple[str, Any]:
@@ -231,7 +238,7 @@ def _told(answer: Answer, *, always: bool = False) -> str:
     """The answer in words: with its content where that is no prediction, or always."""
     if answer.status != 200 or (_predicts(answer) and not always):
         return answer.words()
-    return answer.body.decode(errors="replace")[:160]
+    return short(answer.body.decode(errors="replace"))
 
 
 def _as_large_as(held: Held, mb: float) -> bytes:
