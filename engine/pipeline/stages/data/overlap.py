@@ -2,19 +2,19 @@
 share one with a chance of 1e-7.
 
 The same key on both sides is the same row twice. Without one, rows that agree in every feature and the label
-are counted, and whether they are more than chance brings: of the pairs of rows, one from each side, that
-agree in all columns but one, only some agree in that one too where they meet by chance, as often as that
-column repeats itself; all of them do where one is a copy of the other. The least of these shares over the
-columns is what tells copies from chance, so that a table of few categories is not mistaken for copied rows.
+are counted, whatever key or time they have. In a table of few different rows many agree that are no copies:
+`copies` tells how many of them chance brings, and they are a finding where that is the smaller part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from engine.pipeline.expectations.keys import hashes, mixed
 from engine.pipeline.expectations.model import Finding
+from engine.pipeline.stages.data import copies
 from engine.pipeline.stages.data.naming import counted, first_row, found
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 LEAST = 0.01  # of the rows held out: fewer copies change no figure that is looked at
 FEWEST = 3
-COPIES = 0.9  # the share of the pairs that agree in all columns but one, above which they are copies
-MOST = 0.5  # of the rows held out: above, the evaluation is of rows that were learned
+CHANCE = 1 / 3  # of what is alike: where it brings more, copies cannot be told from it
+MOST = 0.5  # of the rows held out, each kind of row once: from there on the evaluation is of what was learned
 _NULL = 0x5851F42D4C957F2D
 _SPREAD = 0x2545F4914F6CDD1D
 
@@ -112,34 +112,31 @@ def of_groups(groups: Hashes, train: Bools, held: Bools, column: str, name: str,
 
 
 def of_rows(train: Hashes, held: Hashes, columns: list[str],
-            column_hashes: Callable[[str], Iterator[tuple[Hashes, Hashes]]], name: str) -> list[Finding]:
+            column_hashes: Callable[[str], tuple[Hashes, Hashes]], sample: Any, name: str) -> list[Finding]:
     """Copies of rows on both sides. `train` and `held` are `together` of `columns` for each row;
-    `column_hashes(column)` reads one column's hashes of both again, for the few times that it is needed."""
+    `column_hashes(column)` reads one column's hashes of both again, for the few times that it is needed.
+    `sample`, an Arrow table of some rows to train on, says which columns have the most values."""
     import numpy as np
+    import pyarrow.compute as pc
 
-    same = np.isin(held, train)
-    number = int(same.sum())
-    if number < FEWEST or number < LEAST * len(held):
+    sides = np.sort(train)
+    at = np.minimum(np.searchsorted(sides, held), len(sides) - 1)
+    same = held[sides[at] == held]
+    number, alike = len(same), len(np.unique(same))
+    if alike < FEWEST or number < LEAST * len(held):
         return []
-    pairs = _pairs(train, held)
-    for at, column in enumerate(columns):
-        ours, theirs = (np.concatenate(parts) for parts in zip(*column_hashes(column), strict=True))
-        with np.errstate(over="ignore"):
-            nearly = _pairs(train - share(ours, at), held - share(theirs, at))
-        if pairs < COPIES * nearly:
-            return []
-    part = number / len(held)
+    kinds = copies.Kinds(train, held)
+
+    @functools.cache
+    def part(column: str) -> Hashes:
+        return share(np.concatenate(column_hashes(column))[kinds.first], columns.index(column))
+
+    varied = sorted(columns, key=lambda one: (-pc.count_distinct(sample[one], mode="all").as_py(), one))
+    if copies.by_chance(kinds, part, varied) >= CHANCE:
+        return []
+    of_all = number / len(held)
     return [found("overlap", "every column", f"{counted(number, 'row')} of {name} "
                   f"{'is' if number == 1 else 'are'} held out and trained on too, alike in every feature and "
-                  f"the label: {part:.1%} of the rows held out.", hard=part >= MOST,
-                  expected=f"less than {LEAST:.0%}", seen=f"{part:.1%}", measure="share of rows held out",
-                  effect=part, margin=LEAST, rows=len(held))]
-
-
-def _pairs(train: Hashes, held: Hashes) -> int:
-    """How many pairs of a row of either side have one hash."""
-    import numpy as np
-
-    kinds, counts = np.unique(train, return_counts=True)
-    at = np.minimum(np.searchsorted(kinds, held), len(kinds) - 1)
-    return int(counts[at][kinds[at] == held].sum())
+                  f"the label: {of_all:.1%} of the rows held out. Remove the copies.",
+                  hard=alike >= MOST * len(held), expected=f"less than {LEAST:.0%}", seen=f"{of_all:.1%}",
+                  measure="share of rows held out", effect=of_all, margin=LEAST, rows=len(held))]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +86,7 @@ def write(source: Source, columns: list[str], compared: list[str], split: Split,
                    infinite, list(clocks.values()))
 
 
-def column_hashes(output: Path, column: str) -> Iterator[tuple[Hashes, Hashes]]:
+def column_hashes(output: Path, column: str) -> tuple[Hashes, Hashes]:
     """`overlap.hashed` of one column of both files, in their order."""
     import numpy as np
     import pyarrow.parquet as pq
@@ -97,7 +96,7 @@ def column_hashes(output: Path, column: str) -> Iterator[tuple[Hashes, Hashes]]:
         with pq.ParquetFile(output / name) as file:
             whole.append(np.concatenate([overlap.hashed(batch.column(0))
                                          for batch in file.iter_batches(columns=[column])]))
-    yield whole[0], whole[1]
+    return whole[0], whole[1]
 
 
 class _Part:
