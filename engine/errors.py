@@ -84,6 +84,10 @@ class ActionFailed(OpsdeckError):
     code = "action_failed"
 
 
+class Decided(ActionFailed):
+    """It came to an end that trying again would not change: there is nothing to ask a person about."""
+
+
 class OutcomeUnknown(OpsdeckError):
     exit_code = 4
     code = "outcome_unknown"

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from engine.actions.pipeline import Staged, folder_of, settings
-from engine.errors import ActionFailed, NotFound, OpsdeckError
+from engine.errors import ActionFailed, Decided, NotFound, OpsdeckError
 from engine.pipeline.project.model import Slot
 from engine.pipeline.releasing import files as releasing
 from engine.pipeline.releasing.files import Ready
@@ -79,7 +79,8 @@ async def release(ctx: Context, params: Release) -> dict[str, Any]:
 
 
 async def _settled(ctx: Context, of: Ready, ended: Ended) -> dict[str, Any]:
-    """Tell the registry how it ended. Raises ActionFailed for every end but a good one."""
+    """Tell the registry how it ended. Raises Decided for every end but a good one: what the rollout has shown
+    of this version is not asked for again."""
     if ended.state == "done":
         told = await _registry(ctx, of, "released", f"released by run {ctx.run}, rollout {ended.id}")
         ctx.log(f"champion of {of.project.model} is version {of.version}")
@@ -90,7 +91,7 @@ async def _settled(ctx: Context, of: Ready, ended: Ended) -> dict[str, Any]:
         await _registry(ctx, of, "refused", f"{state}: {why}")
     except OpsdeckError as error:
         ctx.log(f"the registry still has it as a candidate: {error}")
-    raise ActionFailed(f"{of.about} is not released: {why}", hint=f"opsdeck show {ended.id} tells more")
+    raise Decided(f"{of.about} is not released: {why}", hint=f"opsdeck show {ended.id} tells more")
 
 
 async def _settle(ctx: Context, children: Children, of: Ready, child: str) -> None:

@@ -13,14 +13,14 @@ import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from engine.config import Config
-from engine.errors import ActionFailed, OpsdeckError, OutcomeUnknown
+from engine.errors import ActionFailed, Decided, OpsdeckError, OutcomeUnknown
 from engine.procedures import carried, curves, output, rendering
 from engine.procedures.actions import Action, Command, Context, Effect, Registry
 from engine.procedures.ending import ABORTED, until_ended, until_gone
@@ -33,7 +33,7 @@ State = Literal["done", "failed", "unknown"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an attempt came to. `final` forbids an automatic retry."""
+    """What an attempt came to. `final` forbids an automatic retry, `decided` asking a person for one."""
 
     state: State
     error: str | None = None
@@ -42,6 +42,7 @@ class Outcome:
     stdout: str = ""
     output: dict[str, Any] = field(default_factory=dict)
     final: bool = False
+    decided: bool = False
 
     def data(self) -> dict[str, Any]:
         """As the `step.outcome` event records it."""
@@ -264,7 +265,8 @@ class Performer:
                 return self._logged(attempt, Outcome(_doubt(step.effect),
                                                      ABORTED))
             except ActionFailed as error:
-                return self._logged(attempt, Outcome("failed", str(error)))
+                return self._logged(attempt, Outcome("failed", str(error), final=isinstance(error, Decided),
+                                                     decided=isinstance(error, Decided)))
             except OutcomeUnknown as error:
                 return self._logged(attempt, Outcome(_doubt(step.effect), str(error)))
             except OpsdeckError as error:
@@ -275,8 +277,7 @@ class Performer:
         kept, known = output.collect(attempt.stdout, attempt.stderr,
                                      self._config.engine.output_cap, [])
         known.pop("json", None)
-        return Outcome(outcome.state, outcome.error, None, outcome.result, kept, known,
-                       outcome.final)
+        return replace(outcome, exit_code=None, stdout=kept, output=known)
 
     async def adopt(self, run: str, step: StepRun) -> Outcome | Literal["never-started"] | None:
         """Settle an attempt that a process carries and that an engine before this one left in flight.

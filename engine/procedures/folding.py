@@ -89,7 +89,7 @@ def _ready(run: RunProgress, event: Event) -> None:
     step.confirmation, step.approvals, step.tries = None, [], 0
     step.error = step.reason = step.exit_code = step.result = None
     step.stdout, step.output, step.handled, step.final = "", {}, False, False
-    step.rejected = False
+    step.rejected = step.decided = False
 
 
 def _intent(run: RunProgress, event: Event) -> None:
@@ -109,7 +109,7 @@ def _outcome(run: RunProgress, event: Event) -> None:
     step.exit_code, step.result = data.get("exit_code"), data.get("result")
     step.stdout, step.error = data.get("stdout", ""), data.get("error")
     step.output = data.get("output", {})
-    step.final = bool(data.get("final"))
+    step.final, step.decided = bool(data.get("final")), bool(data.get("decided"))
     if data.get("answered"):
         step.by = event.actor.user
     _mark_undone(run, step)

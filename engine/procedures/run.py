@@ -54,6 +54,7 @@ class StepRun:
     handled: bool = False
     final: bool = False
     rejected: bool = False
+    decided: bool = False
     effect: Effect = "once"
 
     @property
@@ -62,8 +63,10 @@ class StepRun:
 
     @property
     def policy(self) -> str | Goto:
-        """What a failure leads to; a rejection is never passed over."""
-        if self.rejected and self.spec.on_failure == "continue":
+        """What a failure leads to. A rejection is never passed over; of what is decided nobody is asked."""
+        if self.rejected and self.spec.on_failure in ("continue", "ask"):
+            return "abort"
+        if self.decided and self.spec.on_failure == "ask":
             return "abort"
         return self.spec.on_failure
 

@@ -140,6 +140,15 @@ async def test_what_a_person_is_asked_can_be_refused_with_a_reason(tmp_path: Pat
     assert view.state == "failed" and view.reason == "look failed: rejected by ann: the label leaks"
 
 
+async def test_a_rejection_ends_the_run_of_a_step_that_asks_when_it_fails(tmp_path: Path) -> None:
+    async with kit(tmp_path) as k:
+        live = await k.start(ONE + "  on_failure: ask\n")
+        await k.waiting(live, "a")
+        await k.act(live, "reject", by=BOB, step="a", reason="not now")
+        view = await k.ended(live)
+    assert view.state == "failed" and view.reason == "a failed: rejected by bob: not now"
+
+
 async def test_a_rejected_step_is_never_passed_over(tmp_path: Path) -> None:
     async with kit(tmp_path) as k:
         live = await k.start(ONE + "  on_failure: continue\n"
