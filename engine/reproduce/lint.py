@@ -65,7 +65,7 @@ def _read(root: Path, paths: list[Path]) -> tuple[list[Source], list[Finding]]:
         try:
             if text is not None:
                 sources.append(Source(relative, text))
-        except (SyntaxError, ValueError, RecursionError) as error:
+        except (SyntaxError, ValueError) as error:
             found.append(Finding("unreadable", relative, getattr(error, "lineno", None) or 1,
                                  f"This is not Python 3.11: {getattr(error, 'msg', None) or error}",
                                  "What it does to a run cannot be told.", "Mend the file, or take it away."))

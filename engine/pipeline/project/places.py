@@ -13,6 +13,7 @@ from pathlib import Path
 from engine.located import Located, Problem, did_you_mean
 from engine.located import load as load_yaml
 from engine.located.places import Where
+from engine.parsing import parse
 from engine.pipeline.building import listing
 from engine.pipeline.project.model import Entry, Project
 
@@ -111,10 +112,7 @@ def _function(located: Located, folder: Path, place: Where, function: str) -> It
                               _near(folder, wanted) or "modules are found from the project's folder")
         return
     try:
-        tree = ast.parse(file.read_bytes(), str(file))
-    except (RecursionError, MemoryError):  # what CPython's parser says of code that is nested too deep
-        yield located.problem(place, f"{file.relative_to(folder).as_posix()} is nested too deep to be read")
-        return
+        tree = parse(file.read_bytes(), str(file))
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
         at = f"{file.relative_to(folder).as_posix()}" + (f":{line}" if line else "")

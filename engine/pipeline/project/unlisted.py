@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from engine.located import Located, Problem
 from engine.located.places import Where
+from engine.parsing import parse
 from engine.pipeline.building import listing, seen
 from engine.pipeline.project.layout import FILE
 from engine.pipeline.project.model import Project
@@ -51,8 +52,8 @@ def _named(folder: Path, module: str) -> Iterator[tuple[str, int]]:
     try:
         if path.suffix != ".py" or path.stat().st_size > LARGEST:
             return
-        tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
         return  # whoever runs it is told
     beside = PurePosixPath(module).parent
     for node in ast.walk(tree):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import functools
 import importlib
 import json
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from engine.pipeline.project.model import Project
 
 RESULT_CAP = 200 * 1024  # bytes: what is larger belongs into a file of the output
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+NO_ROOM = "make room, then run it again; `opsdeck pipeline clean` removes what no run needs any more"
 PROBLEMS = 10  # of a document that are told
 Find = Callable[[str], Any]
 
@@ -67,7 +70,9 @@ def main(argv: Sequence[str] | None = None, stages: Mapping[str, Stage] = STAGES
         told = {"error": f"{asked.stage} ran out of memory", "hint": "give it more (limits: memory_mb in "
                 "opsdeck.pipeline.yaml), or fewer rows"}
     except Exception as error:
-        told = {"error": _broken(asked.stage, error), "hint": "its output has the traceback"}
+        disk = _of_the_disk(error, asked.home)
+        told = {"error": disk or _broken(asked.stage, error),
+                "hint": NO_ROOM if disk else "its output has the traceback"}
     _tell(told)
     return 1 if "error" in told else 0
 
@@ -253,6 +258,20 @@ def _broken(stage: str, error: BaseException) -> str:
 
     traceback.print_exception(error)
     return f"{stage} broke inside ({_one_line(error)})"
+
+
+def _of_the_disk(error: Exception, home: str) -> str | None:
+    """What to say of an error that the disk has made, None of another. Libraries wrap them."""
+    cause: BaseException | None = error
+    while cause is not None and not (isinstance(cause, OSError) and cause.errno in DISK):
+        cause = cause.__cause__ or cause.__context__
+    if not isinstance(cause, OSError):
+        return None
+    told = f"{cause.filename2 or cause.filename or home}: it cannot be written: " \
+           f"{(cause.strerror or str(cause)).lower()}"
+    with contextlib.suppress(OSError):
+        return f"{told} ({shutil.disk_usage(home).free / 1e6:.0f} MB are free)"
+    return told
 
 
 def _tell(told: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
 
+from engine.parsing import parse
 from engine.reproduce.linting.finding import MARK
 
 # A file that imports one of these works on data.
@@ -49,7 +50,7 @@ class Source:
 
     def __init__(self, path: str, text: str) -> None:
         self.path = path
-        self.tree = ast.parse(text)
+        self.tree = parse(text)
         self.excused, self.comments = _comments(text)
         self.lines = text.splitlines()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import datetime  # noqa: F401  (the other user cannot read where modules are)
 import json
 import os
@@ -23,7 +24,7 @@ from engine.errors import NotFound, NotPermitted, UsageError
 from engine.pipeline.building import handing, places, plan
 from engine.pipeline.project.model import Project
 from engine.pipeline.project.reading import read
-from engine.pipeline.stages.main import main
+from engine.pipeline.stages.main import _of_the_disk, main
 from engine.pipeline.stages.table import STAGES
 from engine.procedures.actions import Context
 from tests.pipeline.building.trivial import FIVE, PROCESS, run_of
@@ -63,6 +64,17 @@ def test_a_project_file_that_is_wrong_is_told_with_its_lines(folder: Path, tmp_p
     (folder / "opsdeck.pipeline.yaml").write_text("opsdeck: 1\nproject: delays\ntaks: binary\n")
     told = alone("one", folder, tmp_path)
     assert "opsdeck.pipeline.yaml:3:7: unknown key `taks`" in told["error"]
+
+
+def test_a_disk_that_is_full_is_a_sentence_with_what_is_free_however_it_is_wrapped(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "train.parquet"))
+    try:
+        raise RuntimeError("a library's own words") from full
+    except RuntimeError as error:
+        told = _of_the_disk(error, str(tmp_path))
+    assert told is not None and told.endswith(" MB are free)")
+    assert told.startswith(f"{tmp_path}/train.parquet: it cannot be written: no space left")
+    assert _of_the_disk(OSError(errno.ENOENT, "none", "x"), str(tmp_path)) is None
 
 
 def test_starting_it_loads_nothing_heavy() -> None:

@@ -173,7 +173,7 @@ def test_code_that_is_nested_too_deep_is_a_problem_of_the_project(tmp_path: Path
     folder = project(tmp_path / "p")
     (folder / "train.py").write_text("x = " + "-" * 200_000 + "1\n")
     (found,) = reading.problems(folder)
-    assert found.message == "train.py is nested too deep to be read"
+    assert "is nested too deep to be read" in found.message
 
 
 @pytest.mark.parametrize("text", ["", "- a\n", "opsdeck: 1\nopsdeck: 1\n", "a: [\n", "\x00"])
