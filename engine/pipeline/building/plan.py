@@ -99,12 +99,12 @@ def _foreseen(stage: Stage, project: Project, folder: Path, places: Places, memo
     kept = cache.look_up(area, stage.name, key, memo)
     if kept is not None:
         return Planned(stage.name, "hit", key, f"made by run {kept.record.get('run')}"), kept
+    if (area.stage(stage.name) / key).exists():
+        return Planned(stage.name, "miss", key, "what is kept of it is not whole any more"), None
     last = cache.latest(area, stage.name)
     if last is None:
         return Planned(stage.name, "miss", key, NEVER), None
-    differing = cache.differing(last["fields"], fields)
-    return Planned(stage.name, "miss", key, str(differing) if differing else
-                   "what is kept of it is not whole any more"), None
+    return Planned(stage.name, "miss", key, str(cache.differing(last["fields"], fields))), None
 
 
 def prepare(stage: Stage, project: Project, folder: Path, places: Places, run: str, attempt: int, *,

@@ -91,7 +91,7 @@ def test_what_is_damaged_is_no_hit_and_it_says_so(world: World) -> None:
     world.do("tests")
     key = world.prepare("tests").key
     (world.places.steps.stage("tests") / key / "output" / "junit.xml").write_text("<y/>")
-    assert world.plan()["tests"][0] == "miss"
+    assert world.plan()["tests"] == ("miss", "what is kept of it is not whole any more")
 
 
 def test_a_stage_whose_needs_have_not_passed_in_this_run_is_refused(world: World) -> None:

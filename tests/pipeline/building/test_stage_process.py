@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import datetime  # noqa: F401  (the other user cannot read where modules are)
+import errno
 import json
 import os
 import pwd
