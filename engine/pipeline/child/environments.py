@@ -18,6 +18,7 @@ from pathlib import Path
 
 from engine.errors import ActionFailed, OpsdeckError, UsageError
 from engine.pipeline.child import process
+from engine.pipeline.project import locks
 from engine.pipeline.project.model import Limits, Project
 from engine.pipeline.stages.contract import Work
 
@@ -33,7 +34,6 @@ NETWORK = re.compile(r"Failed to fetch|error sending request|Could not connect|d
                      r"|Network connectivity|network was disabled")
 _GUARD = threading.Lock()
 _IN_USE: dict[Path, int] = {}  # the locks of environments that this process uses
-PINNED = re.compile(r"^([A-Za-z0-9][\w.-]*)\s*(\[[^\]]*\])?\s*(==|@)")
 
 
 def ensure(project: Project, folder: Path, places_root: Path, say: Callable[[str], None]) -> Path:
@@ -106,28 +106,9 @@ def _lock(project: Project, folder: Path) -> Path:
                          hint="Make it by uv lock, or uv pip compile --generate-hashes requirements.in "
                               f"-o {named}.")
     if path.name != "uv.lock":
-        for number, line in _requirements(path.read_text("utf-8", errors="replace")):
-            if PINNED.match(line) and "--hash=" not in line:
-                raise UsageError(f"The lock pins {line.split()[0]} without a hash.", where=f"{path}:{number}",
-                                 hint="Make it with hashes: uv pip compile --generate-hashes.")
-            if not line.startswith("-") and not PINNED.match(line):
-                raise UsageError(f"The lock does not pin {line.split()[0]} to one version.",
-                                 where=f"{path}:{number}",
-                                 hint="Make it anew: uv pip compile --generate-hashes.")
+        for number, wrong, hint in locks.faults(path.read_text("utf-8", errors="replace")):
+            raise UsageError(wrong, where=f"{path}:{number}", hint=hint)
     return path
-
-
-def _requirements(text: str) -> Iterator[tuple[int, str]]:
-    """The file's requirements with the line each begins on: continued lines joined, comments left out."""
-    joined, start = "", 0
-    for number, raw in enumerate(text.splitlines(), 1):
-        line = re.sub(r"(^|\s)#.*$", "", raw).rstrip()
-        start = start or number
-        joined += line.removesuffix("\\")
-        if not line.endswith("\\"):
-            if joined.strip():
-                yield start, joined.strip()
-            joined, start = "", 0
 
 
 def _make(project: Project, folder: Path, lock: Path, fresh: Path, say: Callable[[str], None]) -> None:

@@ -15,6 +15,7 @@ from engine.located import load as load_yaml
 from engine.located.places import Where
 from engine.parsing import parse
 from engine.pipeline.building import listing
+from engine.pipeline.project import locks
 from engine.pipeline.project.model import Entry, Project
 
 MOST_LISTED = 500  # files of a folder that are looked at for a name that was meant
@@ -25,6 +26,7 @@ def problems(project: Project, located: Located, folder: Path) -> Iterator[Probl
     if project.environment.lock is not None:
         yield from _file(located, folder, ("environment", "lock"), project.environment.lock,
                          "`uv lock` writes one; or write inherit: true to try things out")
+        yield from _lock(located, folder / project.environment.lock)
     for at, path in enumerate(project.tests.paths):
         yield from _there(located, folder, ("tests", "paths", at) if ("tests", "paths") in located.marks
                           else ("tests",), path, "the tests")
@@ -51,6 +53,15 @@ def _file(located: Located, folder: Path, place: Where, path: str, hint: str) ->
     elif not there.is_file():
         yield located.problem(place, f"there is no file {path} in the project's folder",
                               _near(folder, path) or hint)
+
+
+def _lock(located: Located, path: Path) -> Iterator[Problem]:
+    """The first thing that keeps a lock in pip's format from being one, at its own line."""
+    if path.name == "uv.lock" or not path.is_file():
+        return
+    for line, wrong, hint in locks.faults(path.read_text("utf-8", errors="replace")):
+        yield Problem(str(path), line, 1, wrong, hint)
+        return
 
 
 def _there(located: Located, folder: Path, place: Where, path: str, what: str) -> Iterator[Problem]:

@@ -97,6 +97,7 @@ def test_the_engines_own_is_inherited_where_it_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("lock", "message", "line"), [
     ("tiny==1.0\n", "The lock pins tiny==1.0 without a hash.", 1),
+    ("--index-url x\n-r more.txt\n", "The lock takes packages from elsewhere: -r more.txt", 2),
     ("# comment\n\ntiny>=1.0 --hash=sha256:00\n", "The lock does not pin tiny>=1.0 to one version.", 3),
 ])
 def test_a_lock_that_pins_nothing_is_refused(folder: Path, tmp_path: Path, lock: str, message: str,

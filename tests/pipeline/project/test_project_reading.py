@@ -169,6 +169,14 @@ def test_whatever_a_path_says_the_answer_is_a_sentence(tmp_path: Path, change: t
     assert found == [] if said is None else any(said in one for one in found)
 
 
+def test_a_lock_that_is_none_is_named_at_its_own_line(tmp_path: Path) -> None:
+    folder = project(tmp_path / "p", ("lock: uv.lock", "lock: requirements.lock"))
+    (folder / "requirements.lock").write_text("# made by hand\nnumpy>=2\n")
+    (found,) = reading.problems(folder)
+    assert (Path(found.file).name, found.line) == ("requirements.lock", 2)
+    assert found.message == "The lock does not pin numpy>=2 to one version."
+
+
 def test_code_that_is_nested_too_deep_is_a_problem_of_the_project(tmp_path: Path) -> None:
     folder = project(tmp_path / "p")
     (folder / "train.py").write_text("x = " + "-" * 200_000 + "1\n")
