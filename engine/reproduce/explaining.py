@@ -58,9 +58,10 @@ RULES = (
 RESULTS = ("artifacts", "loss", "metrics")
 # Within these the data's digest or version decides; an address or a count adds nothing.
 OF_DATA = ("sha256", "version", "derived", "objects")
-# Settings by which what came out is judged; no result depends on them.
-JUDGING = ("gates", "robustness", "tests")
-JUDGES = Rule("configuration", (), "nothing", "it judges what came out, and changes nothing of it")
+# Settings by which what came out is judged, shown or put to use; no result depends on them.
+JUDGING = (("gates",), ("robustness",), ("tests",), ("staging",), ("release",), ("triggers",), ("title",),
+           ("owner",), ("tracking",), ("train", "limits"), ("evaluate", "limits"))
+JUDGES = Rule("configuration", (), "nothing", "it judges or uses what came out, and changes nothing of it")
 UNKNOWN = Rule("unknown field", (), "unknown", "this version does not know the field")
 
 
@@ -71,7 +72,7 @@ def rule(path: tuple[str, ...]) -> tuple[int, Rule]:
         if path[2] in ("uri", "kind", "bytes", "files"):
             return len(RULES), RULES[-1]
         return len(RULES), UNKNOWN
-    if path[0] == "config" and len(path) > 1 and path[1] in JUDGING:
+    if path[0] == "config" and (path[1:2] in JUDGING or path[1:3] in JUDGING):
         return len(RULES), JUDGES
     for rank, one in enumerate(RULES):
         for field in one.fields:

@@ -160,8 +160,8 @@ def differences(a: dict[str, Any], b: dict[str, Any]) -> list[Difference]:
     """Every input that differs between two manifests' contents, sorted by rank of its rule and path."""
     found = []
     for path, one, other in _apart_at((), a, b):
-        if path[0] == "data" and "derived" in path[2:3] and _same_bytes(path[1], a, b):
-            continue  # however they were made, the bytes are the same
+        if path[0] == "data" and path[2:3] in (("derived",), ("version",)) and _same_bytes(path[1], a, b):
+            continue  # however they were made or are called, the bytes are the same
         rank, covering = rule(path)
         found.append((rank, Difference(".".join(path), one, other, covering.topic, covering.reach,
                                        covering.why)))

@@ -90,6 +90,12 @@ def test_a_report_is_not_compared_for_it_holds_how_long_things_took() -> None:
     assert found.verdict == "identical" and "evaluation.json" not in {each.name for each in found.results}
 
 
+@pytest.mark.parametrize("field", ["config.train.limits.timeout", "config.staging.p99_ms", "config.title"])
+def test_settings_that_no_result_depends_on_explain_none(field: str) -> None:
+    found = verify(changed(made(), field, "one"), changed(changed(made(), field, "other"), "loss", 9.0))
+    assert found.explained is False and found.first is None
+
+
 def test_gates_judge_and_explain_no_result() -> None:
     other = changed(changed(made(), "config.gates", ["other"]), "code.commit", "0" * 40)
     found = verify(made(), changed(other, "loss", 9.0))
