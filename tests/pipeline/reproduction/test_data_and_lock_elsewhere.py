@@ -83,5 +83,5 @@ def test_an_image_cannot_be_made_of_a_package_that_the_uv_lock_has_no_hash_of(st
     """A wheel in a folder has none; `tests/reproduce/rendering` has locks of an index."""
     project = reading.read(stored.folder)
     settings = deployment.settings(project, base=f"python@sha256:{'0' * 64}")
-    with pytest.raises(UsageError, match="no hash of tiny==1.0"):
+    with pytest.raises(UsageError, match=r"no hash of tiny==1\.0"):
         deployment.docker(project, stored.folder, settings)
