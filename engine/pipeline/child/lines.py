@@ -14,6 +14,7 @@ from engine.procedures.secrets import mask
 LONGEST = 16_384  # characters of a line; a longer one is cut into several
 SHOWN = 40  # lines a second that are shown; the rest is only kept
 KEPT = 64 << 20  # characters of the log
+TAIL = 60  # lines that are remembered, to say why it ended
 
 
 class Lines:
@@ -25,7 +26,7 @@ class Lines:
 
     def __init__(self, log: TextIO, say: Callable[[str], None], secrets: Sequence[str] = (),
                  clock: Callable[[], float] = time.monotonic, told: Callable[[str], str] = str) -> None:
-        self.tail: deque[str] = deque(maxlen=60)
+        self.tail: deque[str] = deque(maxlen=TAIL)
         self._log, self._say, self._clock, self._told = log, say, clock, told
         # A secret of several lines is printed as several.
         pieces = {piece for one in secrets for piece in (one, *one.splitlines()) if len(piece) >= 4}
@@ -41,7 +42,11 @@ class Lines:
         if end == 0 and len(text) > LONGEST:
             end = len(text)
         self._rest = text[end:]
-        for line in text[:end].replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+        lines = text[:end].replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        if self._kept > KEPT and len(lines) > TAIL:  # of the others only the number is told
+            self._held += len(lines) - TAIL
+            lines = lines[-TAIL:]
+        for line in lines:
             for at in range(0, len(line), LONGEST):
                 self._line(line[at:at + LONGEST])
         if last:
