@@ -87,6 +87,8 @@ class ActionFailed(OpsdeckError):
 class Decided(ActionFailed):
     """It came to an end that trying again would not change: there is nothing to ask a person about."""
 
+    code = "decided"
+
 
 class OutcomeUnknown(OpsdeckError):
     exit_code = 4

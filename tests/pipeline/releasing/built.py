@@ -22,7 +22,7 @@ from tests.serving.onnx_models import linear_model
 
 MODEL = "late"
 ROWS = 60
-LOCK = "numpy==2.4.0 \\\n    --hash=sha256:" + "a" * 64 + "\nonnxruntime==1.24.0\n"
+LOCK = "numpy==2.4.0 \\\n    --hash=sha256:" + "a" * 64 + "\nonnxruntime==1.24.0 \\\n    --hash=sha256:" + "b" * 64 + "\n"
 
 
 def settings(**more: Any) -> dict[str, Any]:
