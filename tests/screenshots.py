@@ -127,7 +127,7 @@ def incident() -> Iterator[Path]:
             demo("run", "high-latency", "-p", "service=flights", "--json")
             yield demo.home
         finally:
-            demo("demo", "--clean")
+            demo("demo", "--clean", "--everything", "--yes")
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from typing import Any
 
@@ -20,7 +19,7 @@ EXAMPLE = """examples:
   opsdeck demo fault timeout --variant champion --amount 20
   opsdeck demo fault clear                         mend it
   opsdeck demo stop                                end every process it started
-  opsdeck demo --clean                             stop it and remove its home"""
+  opsdeck demo --clean                             say what that removes, ask, and remove its home"""
 KINDS = ("latency", "timeout", "out_of_memory", "invalid_input", "model_error", "unavailable", "kill")
 DEFAULT_AMOUNT = {"latency": 300.0}
 
@@ -40,7 +39,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--speed", type=float, default=3600.0,
                         help="seconds of the calendar of 2013 a second (3600: an hour)")
     parser.add_argument("--no-console", action="store_true", help="set it up without a screen")
-    parser.add_argument("--clean", action="store_true", help="stop it and remove its home")
+    parser.add_argument("--clean", action="store_true",
+                        help="stop it and remove its home, after you typed demo; refused where more is in it")
+    parser.add_argument("--yes", action="store_true", help="with --clean: do not ask")
+    parser.add_argument("--everything", action="store_true",
+                        help="with --clean: also what the demo did not bring, such as runs of your own")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,7 +52,9 @@ def run(args: argparse.Namespace) -> int:
         raise NotPermitted("the demo does not go into a system engine's home",
                            hint="give it one of its own: opsdeck demo --home DIRECTORY")
     if args.clean:
-        return _clean(home)
+        return _clean(home, args)
+    if args.yes or args.everything:
+        raise UsageError("--yes and --everything go with --clean")
     if args.what == "stop":
         return _stop(home)
     if args.what == "fault":
@@ -167,14 +172,14 @@ def _stop_processes(home: Home) -> list[str]:
     return asyncio.run(work())
 
 
-def _clean(home: Home) -> int:
+def _clean(home: Home, args: argparse.Namespace) -> int:
+    from engine.cli.demo_clean import clean
+
     if not home.config.exists() and not (home.path / "demo").exists():
         print(f"there is no demo in {home.path}")
         return 0
-    _stop(home)
-    shutil.rmtree(home.path)
-    print(f"removed {home.path}")
-    return 0
+    _is_demo(home)
+    return clean(home, args, lambda: _stop(home))
 
 
 def _is_demo(home: Home) -> None:

@@ -19,6 +19,7 @@ from engine.demo.layout import (
     CHALLENGER,
     CHAMPION,
     FIRST_PORT,
+    KEPT,
     LAST_PORT,
     MARK,
     PORTS,
@@ -141,12 +142,46 @@ def write_gateway(layout: Layout, chosen: dict[str, int]) -> None:
 
 def write_config(layout: Layout, chosen: dict[str, int], *, rps: float, speed: float,
                  start: dt.date) -> None:
-    """opsdeck.yaml: one service with its processes, limits and the runbooks that go with them."""
+    """opsdeck.yaml: one service with its processes, limits and the runbooks that go with them.
+
+    What somebody added to it stays, see `together`; a file that says all of it already is not written again,
+    so that its comments stay as well. Raises UsageError for one that is no YAML.
+    """
     import yaml
 
-    text = yaml.safe_dump(config(layout, chosen, rps=rps, speed=speed, start=start),
-                          sort_keys=False, width=100)
-    write_atomically(layout.config, f"{MARK}\n{text}")
+    fresh = config(layout, chosen, rps=rps, speed=speed, start=start)
+    present: Any = None
+    if layout.config.exists():
+        try:
+            present = yaml.safe_load(layout.config.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise UsageError("The demo's config cannot be read, so that what was added to it would be lost.",
+                             where=str(layout.config), hint="`opsdeck config check` says what is wrong"
+                             ) from error
+    wanted = together(present, fresh) if isinstance(present, dict) else fresh
+    if present == wanted:
+        return
+    text = yaml.safe_dump(wanted, sort_keys=False, width=100)
+    write_atomically(layout.config, f"{MARK}\n{KEPT}\n{text}")
+
+
+def together(present: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
+    """What somebody's config says and the demo's does not, and all that the demo's says, but for its policy,
+    which somebody may have made another. Pure.
+
+    A service is of one or the other as a whole: an old key of the demo's own would stay for ever otherwise.
+    """
+    whole = {**present, **fresh}
+    for key in ("pipelines", "services"):
+        mine = present.get(key)
+        if isinstance(mine, dict):
+            whole[key] = {**mine, **fresh[key]}
+    if isinstance(present.get("policy"), dict):
+        whole["policy"] = {**fresh["policy"], **present["policy"]}
+    pipelines = present.get("pipelines")
+    if isinstance(pipelines, dict) and isinstance(pipelines.get("projects"), dict):
+        whole["pipelines"]["projects"] = {**pipelines["projects"], **fresh["pipelines"]["projects"]}
+    return whole
 
 
 def config(layout: Layout, chosen: dict[str, int], *, rps: float, speed: float,

@@ -30,6 +30,9 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 VARIANTS = (CHAMPION, CHALLENGER)
 MARK = "# Written by `opsdeck demo`, and written again by it."
+KEPT = """\
+# What you add stays: projects, services, policy, other keys. The service flights, its paths and these
+# comments are written anew where the demo's own part has changed. `opsdeck engine reload` reads it."""
 PORTS = (*VARIANTS, "gateway")
 RPS = 50.0  # requests per second
 SPEED = 3600.0  # simulated seconds per second

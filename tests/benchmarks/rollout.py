@@ -52,7 +52,7 @@ def figures() -> list[Figure]:
                 return [*_faults(rolling, witness), _abort(rolling, witness), *_lease(rolling, witness),
                         _good(rolling), *_watching(rolling), *_recovery(rolling)]
         finally:
-            demo("demo", "--clean")
+            demo("demo", "--clean", "--everything", "--yes")
 
 
 def _faults(rolling: Rolling, witness: Witness) -> list[Figure]:

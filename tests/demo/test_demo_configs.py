@@ -163,3 +163,14 @@ def test_it_imports_no_heavy_library() -> None:
     assert done.stdout == "[]\n"
 
 
+
+
+def test_what_somebody_added_to_the_config_stays_when_the_demo_writes_it_again(tmp_path: Path) -> None:
+    layout = configs.prepare(tmp_path, running=False)
+    text = layout.config.read_text().replace("  projects:\n", "  projects:\n    churn: /srv/churn  # mine\n")
+    layout.config.write_text(text)
+    configs.prepare(tmp_path, running=False)
+    assert layout.config.read_text() == text
+    configs.prepare(tmp_path, running=False, rps=7)
+    assert written(layout).pipelines.projects == {"flights": layout.project, "churn": Path("/srv/churn")}
+    assert "7" in written(layout).services["flights"].processes["replayer"].command

@@ -22,7 +22,7 @@ def opsdeck(tmp_path: Path) -> Iterator[Opsdeck]:
 def demo_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     found = set_up(tmp_path_factory.mktemp("demo") / "home")
     yield found
-    assert found("demo", "--clean").returncode == 0
+    assert found("demo", "--clean", "--everything", "--yes").returncode == 0
 
 
 @pytest.fixture

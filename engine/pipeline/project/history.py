@@ -113,7 +113,8 @@ def one(root: Path, number: int) -> Definition:
     """Raises NotFound for a version that there is not."""
     every = definitions(root)
     if not 1 <= number <= len(every):
-        known = f"they are 1 to {len(every)}" if every else "no run has used one yet"
+        known = (f"they are 1 to {len(every)}" if every[1:] else "there is only version 1" if every else
+                 "no run has used one yet")
         raise NotFound(f"there is no version {number} of this definition", hint=known)
     return every[number - 1]
 
