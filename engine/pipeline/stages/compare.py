@@ -95,15 +95,15 @@ def _both(work: Work, held: HeldOut, scores: Floats, found: Champion) -> Done:
     np.save(work.output / "champion.npy", theirs, allow_pickle=False)
     speeds, memory = _speeds(work, held, {"champion": found.model, "challenger": challenger})
     pair = paired(held.labelled(theirs), held.labelled(scores))
+    same = found.payload == (work.before.get("train", {}).get("payload")
+                             or payload.digest(challenger).sha256)
     with rows.located(STAGE):
         verdict = compare(pair, project.gates, rng=np.random.default_rng([project.seed, STREAM]),
                           segments=held.segments, metrics=asked(project),
                           champion=_resources("champion", speeds, memory),
                           challenger=_resources("challenger", speeds, memory),
                           confidence=project.evaluate.confidence,
-                          resamples=max(RESAMPLES, project.evaluate.resamples))
-    same = found.payload == (work.before.get("train", {}).get("payload")
-                             or payload.digest(challenger).sha256)
+                          resamples=max(RESAMPLES, project.evaluate.resamples), one_model=same)
     very = f"This is the very model that is in production already, {found.name} version {found.version}. "
     says = f"{very if same else ''}{verdict.says}"
     return _done(work, verdict.passed, says, _summary(project, found, verdict, same), found, verdict.gates,

@@ -11,7 +11,11 @@ Intervals are BCa (Efron 1987), not percentile: log loss, AUC near 1 and PR AUC 
 interval then misses mostly on one side, which is the side a gate looks at. The acceleration comes from a
 jackknife over at most 200 groups of units. The normal quantiles in it are widened to those of Student's t
 and by √(n/(n - 1)) (Hesterberg 2015, expanded percentiles), since a bootstrap of few units is too narrow
-by just that.
+by just that. n is the number of units that carry the value: for a difference that hardly any unit makes,
+not all that were looked at but those few (`differing`).
+
+Beyond the outermost resample a difference's interval goes on in a straight line, as a normal distribution
+of the resamples' standard deviation would: few units make few values, whose range is no bound.
 """
 
 from __future__ import annotations
@@ -35,13 +39,14 @@ CELLS = 1 << 17  # counts held at once: about what a core's cache holds
 @dataclass(frozen=True, eq=False)
 class Replicates:
     """Of one metric: its `estimate`, its value in each resample (b,), and without each jackknife group (g,).
-    Undefined ones are left out and counted."""
+    Undefined ones are left out and counted. `carrying`: how many of the units carry it, where not all do."""
 
     estimate: float
     values: Floats
     jackknife: Floats
     units: int
     undefined: int
+    carrying: int | None = None
 
     def interval(self, confidence: float) -> tuple[float, float] | None:
         """The two-sided BCa interval; None where the replicates cannot give one (see `doubt`)."""
@@ -70,12 +75,14 @@ class Replicates:
             return 1.0
         ordered = np.sort(self.values)
         count = len(ordered)
-        share = float(np.interp(threshold, ordered, np.linspace(0, 1, count)))
+        share = float(np.interp(threshold + self._rounding, ordered, np.linspace(0, 1, count)))
+        beyond = float(min(threshold - ordered[0], 0.0) + max(threshold - ordered[-1], 0.0))
         z0, a = self._bias(), self._acceleration()
-        w = float(special.ndtri(min(max(share, 1 / (count + 1)), count / (count + 1)))) - z0
+        w = float(special.ndtri(min(max(share, 1 / (count + 1)), count / (count + 1))))
+        w += (0.0 if self.carrying is None else beyond / self.error) - z0
         bottom = 1 + a * w
         z = (w / bottom if bottom > 0 else w) - z0
-        return max(float(special.stdtr(self.units - 1, z / _widening(self.units))), 1 / (count + 1))
+        return max(float(special.stdtr(self._carry - 1, z / _widening(self._carry))), 1 / (count + 1))
 
     def doubt(self) -> str | None:
         """Why these replicates give no interval, as a sentence; None when they do."""
@@ -96,17 +103,34 @@ class Replicates:
         import numpy as np
         from scipy import special
 
-        z = float(special.stdtrit(self.units - 1, level)) * _widening(self.units)
+        z = float(special.stdtrit(self._carry - 1, level)) * _widening(self._carry)
         z0, a = self._bias(), self._acceleration()
         bottom = 1 - a * (z0 + z)
         shifted = z0 + (z0 + z) / bottom if bottom > 0 else z0 + z
-        return float(np.quantile(self.values, float(special.ndtr(shifted))))
+        found = float(np.quantile(self.values, float(special.ndtr(shifted))))
+        if self.carrying is None:
+            return found
+        last = float(special.ndtri(len(self.values) / (len(self.values) + 1)))
+        return found + (min(shifted + last, 0.0) + max(shifted - last, 0.0)) * self.error
+
+    @property
+    def _carry(self) -> int:
+        """At least two: what one unit makes alone has no spread to be seen."""
+        return max(self.units if self.carrying is None else self.carrying, 2)
+
+    @property
+    def _rounding(self) -> float:
+        """Values of few units are often equal but for how they were added up."""
+        import numpy as np
+
+        return 1e-9 * float(np.ptp(self.values))
 
     def _bias(self) -> float:
         import numpy as np
         from scipy import special
 
-        below = np.mean(self.values < self.estimate) + np.mean(self.values == self.estimate) / 2
+        near = np.abs(self.values - self.estimate) <= self._rounding
+        below = np.mean((self.values < self.estimate) & ~near) + np.mean(near) / 2
         least = 1 / (len(self.values) + 1)
         return float(special.ndtri(min(max(below, least), 1 - least)))
 

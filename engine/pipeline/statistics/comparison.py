@@ -54,10 +54,11 @@ class Verdict:
 def compare(pair: Pair, gates: Sequence[AnyGate], *, rng: np.random.Generator,
             segments: Mapping[str, Bools] | None = None, metrics: Sequence[str] = (),
             champion: Measured | None = None, challenger: Measured | None = None,
-            confidence: float = 0.95, resamples: int = 2000) -> Verdict:
+            confidence: float = 0.95, resamples: int = 2000, one_model: bool = False) -> Verdict:
     """Decide every gate. `metrics` are compared too where no gate names them. `champion` and `challenger`
-    hold what latency and memory gates look at. Raises UsageError without a gate, for an unknown metric, an
-    empty segment, or a gate on what was not measured."""
+    hold what latency and memory gates look at. `one_model`: both are the same one, by the digest of what they
+    are made of, so that scores alike are no coincidence of these rows. Raises UsageError without a gate, for
+    an unknown metric, an empty segment, or a gate on what was not measured."""
     if not gates:
         raise UsageError("no gate is given, so that anything would pass", hint="name at least one gate")
     if not 0.5 <= confidence < 1 or resamples < 100:
@@ -70,9 +71,9 @@ def compare(pair: Pair, gates: Sequence[AnyGate], *, rng: np.random.Generator,
     masks = {name: masked(name, mask, pair.champion) for name, mask in (segments or {}).items()}
     least = math.ceil(BEYOND * max(len(masks), 1) / alpha)  # so that Holm's smallest level can be reached
     resamples = max(resamples, least if any(isinstance(g, Segments) for g in gates) else 0)
-    found = compared(pair, chosen, None, rng, resamples, confidence) if chosen else []
-    for name, mask in masks.items():
-        found += compared(pair.only(mask), chosen, name, rng, resamples, confidence) if chosen else []
+    found: list[Weighed] = []
+    for name, part in [(None, pair), *((name, pair.only(mask)) for name, mask in masks.items())]:
+        found += compared(part, chosen, name, rng, resamples, confidence, one_model=one_model)
     results = tuple(_decided(gate, found, champion, challenger, alpha, rng) for gate in gates)
     passed = all(result.passed for result in results)
     shown = tuple(one.shown for one in found)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from engine.errors import UsageError
+from engine.pipeline.statistics.bootstrap import proportion_interval
 from engine.pipeline.statistics.evidence import Comparison, Weighed
 from engine.pipeline.statistics.gates import Improvement, Latency, Memory, NonInferiority, Segments
 from engine.pipeline.statistics.paired_tests import holm
@@ -48,8 +49,8 @@ def of_whole(gate: Improvement | NonInferiority, of: Weighed, alpha: float) -> G
         return GateResult(gate.name, gate.kind, "passed", f"{begin}, and shown.", p)
     if of.evidence.p_at_least(gate.threshold) <= alpha:
         return GateResult(gate.name, gate.kind, "failed", f"{begin}, and the contrary is shown.", p)
-    return GateResult(gate.name, gate.kind, "not shown", f"{begin}, which these rows do not show"
-                      f"{_needed(of, gate.threshold, alpha)}.", p)
+    why = f": {_few(on, gate.threshold, alpha)}" if on.remark else _needed(of, gate.threshold, alpha)
+    return GateResult(gate.name, gate.kind, "not shown", f"{begin}, which these rows do not show{why}.", p)
 
 
 def of_segments(gate: Segments, of: Sequence[Weighed], alpha: float) -> GateResult:
@@ -93,7 +94,9 @@ def _shown(gate: Segments, of: Sequence[Weighed], alpha: float) -> GateResult:
                           f"{wanted}, and shown; closest is {worst.segment}: "
                           f"{_gain(worst, alpha)}.", max(ps))
     contrary = [one.shown for one in of if one.evidence.p_at_least(-gate.margin) <= alpha]
-    told = "; ".join(f"{one.segment}: {one.why or _gain(one, alpha)}" for one in contrary or lacking)
+    told = "; ".join(f"{one.segment}: {one.why or _gain(one, alpha)}"
+                     f"{f', {_few(one, -gate.margin, alpha)}' if one.remark else ''}"
+                     for one in contrary or lacking)
     said = "and the contrary is shown" if contrary else "not shown"
     return GateResult(gate.name, gate.kind, "failed" if contrary else "not shown",
                       f"{wanted}, {said} for {told}.", max(ps))
@@ -170,6 +173,14 @@ def _gain(on: Comparison, alpha: float) -> str:
     if on.low is None or on.high is None:
         return way
     return f"{way} ({1 - 2 * alpha:.0%} interval of the gain {on.low:+.4g} to {on.high:+.4g})"
+
+
+def _few(on: Comparison, threshold: float, alpha: float) -> str:
+    """What so few differing units leave open; of all units, as many as `evidence.Few` has it."""
+    if threshold >= 0:
+        return f"{on.remark}, too few to show which model is better"
+    share = proportion_interval(on.differing or 0, on.units, 1 - 2 * alpha)[1]
+    return f"{on.remark}, but of all others up to {share:.2%} may"
 
 
 def _needed(of: Weighed, threshold: float, alpha: float) -> str:

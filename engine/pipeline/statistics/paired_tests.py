@@ -43,10 +43,10 @@ def delong(positive: Bools, first: Floats, second: Floats) -> Tested:
     import numpy as np
     from scipy import special
 
-    placements = [_placements(positive, scores) for scores in (first, second)]
-    areas = [float(of_positive.mean()) for of_positive, _ in placements]
+    both = [placements(positive, scores) for scores in (first, second)]
+    areas = [float(of_positive.mean()) for of_positive, _ in both]
     variance = sum(float(np.var(one[1] - one[0], ddof=1)) / len(one[0])
-                   for one in ([placements[0][side], placements[1][side]] for side in (0, 1)))
+                   for one in ([both[0][side], both[1][side]] for side in (0, 1)))
     difference, error = areas[1] - areas[0], variance**0.5
     if not error > 0:
         return Tested("DeLong", 0.0, 1.0 if difference == 0 else 0.0, difference, 0.0)
@@ -54,7 +54,7 @@ def delong(positive: Bools, first: Floats, second: Floats) -> Tested:
     return Tested("DeLong", z, float(2 * special.ndtr(-abs(z))), difference, error)
 
 
-def _placements(positive: Bools, scores: Floats) -> tuple[Floats, Floats]:
+def placements(positive: Bools, scores: Floats) -> tuple[Floats, Floats]:
     """Of each positive the share of negatives below it, of each negative the share of positives above it."""
     import numpy as np
 

@@ -155,16 +155,47 @@ def test_the_rows_said_to_be_needed_do_show_it_four_times_in_five():
 def test_the_same_model_twice_is_not_inferior_is_no_improvement_and_is_told():
     champion, _ = two_models(RNG(3), 500)
     gates = [NonInferiority(metric="roc_auc", margin=0.01), Improvement(metric="log_loss")]
-    found = judged(gates, champion, champion)
+    found = judged(gates, champion, champion, one_model=True)
     assert [gate.status for gate in found.gates] == ["passed", "not shown"]
     assert found.comparisons[0].method == "same" and "is it the same model twice?" in found.notes[0]
+    again = judged(gates, champion, champion)
+    assert [gate.status for gate in again.gates] == ["not shown", "not shown"]
+    assert "the two differ on none of 500 rows, but of all others up to 0.74% may" in again.gates[0].says
+
+
+@pytest.mark.parametrize("metric", ["f1", "balanced_accuracy", "accuracy"])
+def test_of_two_equal_models_that_differ_on_few_rows_one_in_forty_passes_at_most(metric):
+    """About 4 and 8 of 300 rows differ, each to either side alike; four can show nothing at all (2^-4)."""
+    def few(rng, differing):
+        y = (rng.random(300) < 0.3).astype(float)
+        one = np.where(rng.random(300) < 0.85, y, 1 - y)
+        flipped = rng.random(300) < differing / 300
+        one = np.where(flipped & (rng.random(300) < 0.5), 1 - one, one)
+        other = np.where(flipped, 1 - one, one)
+        return [labelled("binary", y, 0.2 + 0.6 * scores) for scores in (one, other)]
+
+    for differing in (4, 8):
+        passed, = shares([Improvement(metric=metric)], lambda rng, d=differing: few(rng, d), 150)
+        assert passed <= at_most(0.025, 150)
+
+
+@pytest.mark.parametrize(("worse", "status"), [(5, "not shown"), (6, "passed")])
+def test_fewer_rows_than_the_sign_test_needs_show_no_improvement(worse, status):
+    y = np.array([0, 1] * 150)
+    one = np.where(y == 1, 0.8, 0.2)
+    one[:worse] = 1 - one[:worse]
+    found = judged([Improvement(metric="f1")], labelled("binary", y, one),
+                   labelled("binary", y, np.where(y == 1, 0.8, 0.2))).gates[0]
+    assert found.status == status
+    assert status == "passed" or "only 5 of 300 rows differ, too few to show which model" in found.says
 
 
 def test_two_perfect_models_cannot_be_told_apart_by_auc_and_so_nothing_is_claimed():
     y = np.array([0, 1] * 15)
     one, other = (labelled("binary", y, np.where(y == 1, high, 0.2)) for high in (0.8, 0.9))
     found = judged([NonInferiority(metric="roc_auc", margin=0.01)], one, other).gates[0]
-    assert found.status == "not shown" and "every resample gives the same value" in found.says
+    assert found.status == "not shown"
+    assert "the two differ on none of 30 rows, but of all others up to 11.57% may" in found.says
 
 
 def test_tests_stand_beside_the_interval_and_decide_nothing():
