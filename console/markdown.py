@@ -25,7 +25,8 @@ ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
 RULE = re.compile(r"\|(?:\s*:?-+:?\s*\|)+")
 MARKS = {"✔": ("done", "ok"), "✖": ("failed", "bad"), "✘": ("failed", "bad"), "?": ("unknown", "warn")}
 VERDICTS = {"passed": ("done", "ok"), "failed": ("failed", "bad"), "not passed": ("failed", "bad"),
-            "refused": ("failed", "bad"), "known to fail": ("unknown", "warn")}
+            "refused": ("failed", "bad"), "known to fail": ("unknown", "warn"),
+            "fails, and is new": ("unknown", "warn")}
 
 
 class Column(msgspec.Struct, frozen=True):

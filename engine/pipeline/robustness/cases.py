@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 Moment = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
 NAME = r"^[a-z0-9][a-z0-9-]*$"
 Standing = Literal["new", "known to fail", "passed before", "fixed"]
-Status = Literal["passed", "fixed now", "known to fail", "must pass", "broke", "came back"]
+Status = Literal["passed", "fixed now", "fails, and is new", "known to fail", "must pass", "broke",
+                 "came back"]
 
 
 class Case(Model):
@@ -65,8 +66,9 @@ class Case(Model):
 @dataclass(frozen=True)
 class CaseResult:
     """One case of one model. `status`: passed; `fixed now`, for the first time since it failed; `known to
-    fail` or new and failing, which refuses nobody; `must pass`, `broke` (it passed before) and `came back`
-    (it was fixed before) refuse the model. `says` is one sentence, with the rows that are wrong."""
+    fail` and `fails, and is new` (no model that was kept has been tried on it) refuse nobody; `must pass`,
+    `broke` (it passed before) and `came back` (it was fixed before) refuse the model. `says` is one sentence,
+    with the rows that are wrong."""
 
     id: str
     title: str
@@ -137,18 +139,21 @@ def _failing(case: Case) -> tuple[Status, str]:
         return "broke", f"Passed since {case.passed_at}, and must not fail."
     if case.must:
         return "must pass", "Must pass."
-    return "known to fail", ("Fails since it was added." if case.failed_at is None
-                             else f"Known to fail (last at {case.failed_at}).")
+    if case.failed_at is None:
+        return "fails, and is new", "No registered model has been tried on it before."
+    return "known to fail", f"Failed before, last at {case.failed_at}."
 
 
 def _sentence(results: Sequence[CaseResult]) -> str:
     stopped = [one for one in results if one.refuses]
     known = [one for one in results if one.status == "known to fail"]
+    new = [one for one in results if one.status == "fails, and is new"]
     fixed = sum(one.status == "fixed now" for one in results)
     passed = sum(one.passed for one in results)
     if not results:
         return "There are no hard cases yet."
-    tail = f"; {len(known)} known to fail: {', '.join(one.id for one in known[:3])}" if known else ""
+    tail = "".join(f"; {len(some)} {what}: {', '.join(one.id for one in some[:3])}" for some, what in (
+        (known, "known to fail"), (new, "new and failing")) if some)
     tail += f"; {fixed} of them fixed now" if fixed else ""
     if stopped:
         rest = f" (and {len(stopped) - 1} more)" if len(stopped) > 1 else ""

@@ -100,7 +100,7 @@ def test_everything_is_on_the_page_with_the_verdict_first(tmp_path: Path) -> Non
     assert lines[1] == "**✔ late version 4 may be released: every check that was made has passed.**"
     for part in ("config.train.params.rate | 0.2 | 0.1", "c" * 40, "expected north", "4.2", "3.9 to 4.6",
                  "4.4", "+0.2", "storm", "p99 3 ms", "1 suspicious finding", "release/late-4",
-                 "rollback-model", "333333333333", "It says what happens.",
+                 "opsdeck rollout undo flights", "333333333333", "It says what happens.",
                  "loss by step: from 0.9 to 0.4 over 2 points"):
         assert part in text.replace("\\", ""), part
     shown = Tags()
@@ -207,3 +207,40 @@ def test_the_champion_of_a_segment_is_shown_by_the_metric_that_ranks_it(tmp_path
     shown = rendering.markdown(page(gather(Places(tmp_path), "7", project)))
     row = next(line for line in shown.splitlines() if line.startswith("| north | 40 |"))
     assert row.endswith("| 4.7 |")
+
+
+def test_the_verdict_says_what_fails_although_it_refuses_nobody(tmp_path: Path) -> None:
+    project = whole(tmp_path)
+    failing = {"passed": False, "refuses": False, "says": "Scores are low."}
+    write(tmp_path, "robustness", {"cases": [
+        {**failing, "id": "gale", "status": "known to fail"},
+        {**failing, "id": "fog", "status": "known to fail"},
+        {**failing, "id": "ice", "status": "fails, and is new"}]})
+    made = page(gather(Places(tmp_path), "7", project))
+    assert made.verdict == ("late version 4 may be released; 2 hard cases fail as before, "
+                            "and 1 new hard case fails.")
+    assert made.known[:3] == ["The hard case gale fails as before: Scores are low.",
+                              "The hard case fog fails as before: Scores are low.",
+                              "The hard case ice is new, and fails: Scores are low."]
+    write(tmp_path, "compare", {"champion": None, "gates": []})
+    made = page(gather(Places(tmp_path), "7", project))
+    assert made.verdict.endswith("and there is no model in production to compare it with.")
+
+
+def test_a_verdict_and_a_number_are_never_broken_and_a_wide_table_moves_in_a_box_of_its_own(
+        tmp_path: Path) -> None:
+    shown = rendering.html(page(gather(Places(tmp_path), "7", whole(tmp_path))))
+    assert "anywhere" not in shown and '<td class="w">passed</td>' in shown
+    assert shown.count("<table>") == shown.count('<div class="table"') > 5
+
+
+def test_intervals_that_no_bin_has_are_no_column(tmp_path: Path) -> None:
+    project = whole(tmp_path)
+    assert "| Scores | Rows | Predicted | Seen | Interval |" in rendering.markdown(
+        page(gather(Places(tmp_path), "7", project)))
+    path = tmp_path / "stages" / "evaluate" / "key" / "output" / "evaluation.json"
+    told = json.loads(path.read_text())
+    told["calibration"]["bins"][0]["interval"] = None
+    path.write_text(json.dumps(told))
+    text = rendering.markdown(page(gather(Places(tmp_path), "7", project)))
+    assert "| Scores | Rows | Predicted | Seen |\n" in text

@@ -71,8 +71,13 @@ def test_no_folder_is_no_cases(folder):
 def test_a_case_that_was_never_passed_is_a_known_weakness_and_refuses_nobody(folder):
     added(folder)
     found = verdict(folder, bad)
-    assert found.passed and found.results[0].status == "known to fail"
-    assert found.says == "0 of 1 hard cases pass; 1 known to fail: late-night."
+    assert found.passed and found.results[0].status == "fails, and is new"
+    assert found.says == "0 of 1 hard cases pass; 1 new and failing: late-night."
+    assert "No registered model has been tried on it before." in found.results[0].says
+    kept(folder, bad, timedelta(hours=1))
+    again = verdict(folder, bad)
+    assert again.passed and again.says == "0 of 1 hard cases pass; 1 known to fail: late-night."
+    assert again.results[0].says.startswith("Failed before, last at 2026-11-24T04:14:07Z. Scores are")
     assert "not so in 2 of 2 rows (row 0 0.167, row 1 0.0833)" in found.results[0].says
 
 

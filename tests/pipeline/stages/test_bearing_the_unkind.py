@@ -79,7 +79,7 @@ def test_a_case_that_never_passed_refuses_nobody_and_is_noted_when_the_model_is_
     path = hard_case(made, "hopeless", 0.9999)
     work = made.work("robustness", project())
     done = robustness.run(work)
-    assert done.passed and "1 known to fail: hopeless" in done.says
+    assert done.passed and "1 new and failing: hopeless" in done.says
     kept = made.work("register", project(), before={"robustness": done.result})
     assert robustness.record_cases(kept, NOW) == []
     assert "failed_at: 2026-11-24T12:00:00Z" in path.read_text()

@@ -25,11 +25,13 @@ class Items:
 
 @dataclass(frozen=True)
 class Table:
-    """`numbers`: how many of the last columns are aligned to the right."""
+    """`numbers`: how many of the last columns are aligned to the right. `whole`: columns of a word or two,
+    such as a verdict, that are never broken, as numbers are not."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     numbers: int = 0
+    whole: Sequence[int] = ()
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from engine.reproduce.verify import differences
 TITLES = {"tests": "The project's tests", "data": "The check of the data", "train": "Training",
           "evaluate": "The evaluation", "robustness": "Robustness", "compare": "The comparison",
           "register": "Registration", "staging": "Staging"}
+NEW = "fails, and is new"  # the standing of a hard case that no registered model was tried on
 MOST = 40  # lines of the data's findings, and rows of a table of differences
 
 
@@ -39,13 +40,35 @@ def page(found: RunFound) -> Page:
     version = found.result("register").get("version")
     name = f"{found.project.model} version {version}" if version else f"{found.project.model}, not registered"
     if not against:
-        verdict, tone = f"{name} may be released: every check that was made has passed.", "good"
+        verdict, tone = f"{name} may be released{_but(found)}.", "good"
     else:
         verdict, tone = f"{name} should not be released as it is: {_count(len(against), 'objection')}.", "bad"
     sections = [changed(found), writers.section(found), tested(found), data(found), training(found),
                 *figures.sections(found), *operations.sections(found)]
     return Page(f"Evidence for {found.project.title or found.project.model}, run {found.run}",
                 found.project.owner, verdict, _tone(tone), against, known, sections)
+
+
+def _but(found: RunFound) -> str:
+    """What a verdict must not pass over although it refuses nobody, else that everything passed."""
+    failing = _failing(found)
+    new = sum(bool(one.get("status") == NEW) for one in failing)
+    known = len(failing) - new
+    said = [f"{_count(known, 'hard case')} {'fails' if known == 1 else 'fail'} as before"] if known else []
+    said += [f"{_count(new, 'new hard case')} {'fails' if new == 1 else 'fail'}"] if new else []
+    if _unrivalled(found):
+        said.append("there is no model in production to compare it with")
+    return f"; {', and '.join(said)}" if said else ": every check that was made has passed"
+
+
+def _failing(found: RunFound) -> list[Mapping[str, Any]]:
+    """The hard cases that fail and refuse nobody."""
+    return [case for case in _list(found.result("robustness").get("cases"))
+            if not case.get("passed", True) and not case.get("refuses", True)]
+
+
+def _unrivalled(found: RunFound) -> bool:
+    return found.get("compare") is not None and not found.result("compare").get("champion")
 
 
 def objections(found: RunFound) -> list[str]:
@@ -65,8 +88,12 @@ def objections(found: RunFound) -> list[str]:
 
 
 def knowledge(found: RunFound) -> list[str]:
-    """What is no objection, and should be known before one approves."""
-    said = []
+    """What is no objection, and should be known before one approves: first what the verdict names."""
+    said = [f"The hard case {case.get('id')} "
+            f"{'is new, and fails' if case.get('status') == NEW else 'fails as before'}: {case.get('says')}"
+            for case in _failing(found)]
+    if _unrivalled(found):
+        said.append("There is no model in production to compare with.")
     code = _mapping(_manifest(found).get("code"))
     if code.get("dirty"):
         said.append(f"The code has {_count(len(_plain_list(code.get('changed'))), 'uncommitted change')}; "
@@ -80,11 +107,6 @@ def knowledge(found: RunFound) -> list[str]:
     if found.result("data").get("learned"):
         said.append("There were no expectations of the data yet: they were learned from this data, so it was "
                     "compared with nothing.")
-    if found.get("compare") is not None and not found.result("compare").get("champion"):
-        said.append("There is no model in production to compare with.")
-    for case in _list(found.result("robustness").get("cases")):
-        if not case.get("passed", True) and not case.get("refuses", True):
-            said.append(f"The hard case {case.get('id')} is known to fail: {case.get('says')}")
     said += [str(note) for note in _plain_list(found.result("evaluate").get("notes"))]
     if found.project.release is None:
         said.append("The project says nothing of a release, so none can follow.")

@@ -67,7 +67,7 @@ def gates(found: RunFound) -> Section:
         blocks.append(Text(f"The model in production is version {champion.get('version', '–')}."))
     rows = [[str(gate.get("name")), "passed" if gate.get("passed") else str(gate.get("status", "not passed")),
              str(gate.get("says", ""))] for gate in _maps(stage.result.get("gates"))]
-    blocks.append(Table(["Gate", "Verdict", "Why"], rows) if rows else
+    blocks.append(Table(["Gate", "Verdict", "Why"], rows, whole=(1,)) if rows else
                   missing("compare", "the verdict of each gate"))
     return Section(title, blocks)
 
@@ -123,8 +123,10 @@ def calibration(found: RunFound) -> Section:
     blocks: list[Block] = [Text(str(told.get("says", "")))]
     if bins:
         said = "Predicted against seen: on the dashed line they agree."
-        blocks += [Plot(partial(plots.calibration, bins), said),
-                   Table(["Scores", "Rows", "Predicted", "Seen", "Interval"], rows, 4)]
+        head = ["Scores", "Rows", "Predicted", "Seen", "Interval"]
+        if not any(low is not None for *_, low, _ in bins):  # rows that depend on each other have none
+            head, rows = head[:-1], [row[:-1] for row in rows]
+        blocks += [Plot(partial(plots.calibration, bins), said), Table(head, rows, len(head) - 1)]
     return Section(title, blocks)
 
 
@@ -138,10 +140,10 @@ def robustness(found: RunFound) -> Section:
     tried = [[str(one.get("name")), "passed" if one.get("passed") else "not passed", str(one.get("says", ""))]
              for key in ("perturbations", "behaviours") for one in _maps(stage.result.get(key))]
     blocks: list[Block] = [Text(stage.says, "good" if stage.passed else "bad")]
-    blocks.append(Table(["Case", "Standing", "What happened"], cases) if cases else
+    blocks.append(Table(["Case", "Standing", "What happened"], cases, whole=(1,)) if cases else
                   Text("The project keeps no hard cases yet: opsdeck cases add."))
     if tried:
-        blocks.append(Table(["Disturbance or expectation", "Verdict", "What happened"], tried))
+        blocks.append(Table(["Disturbance or expectation", "Verdict", "What happened"], tried, whole=(1,)))
     return Section(title, blocks)
 
 

@@ -57,7 +57,7 @@ def staging(found: RunFound) -> Section:
     rows = [[str(one.get("name")), "passed" if one.get("passed") else "FAILED", str(one.get("expected", "")),
              str(one.get("seen", ""))] for one in _maps(stage.read("checks.json"))]
     rows.sort(key=lambda row: row[1] == "passed")
-    blocks.append(Table(["Check", "Verdict", "Expected", "Seen"], rows) if rows else
+    blocks.append(Table(["Check", "Verdict", "Expected", "Seen"], rows, whole=(1,)) if rows else
                   missing("staging", "the list of its checks"))
     return Section("Staging", blocks)
 
@@ -105,7 +105,7 @@ def release(found: RunFound) -> Section:
     back = [
         "While the rollout runs: abort it or this run; the traffic goes back to the old version at once, as "
         "it does by itself when the new one is shown to be worse.",
-        f"Later: `opsdeck run rollback-model -p service={plan.service}` sends all traffic back."]
+        f"Later: `opsdeck rollout undo {plan.service}` starts a rollout back to the version before."]
     return Section("What a release does", [Items(steps), Text("How it is undone:"), Items(back)])
 
 

@@ -10,6 +10,7 @@ from engine.pipeline.reports import escaped, visible
 from engine.pipeline.stages.page.blocks import Block, Items, Lines, Page, Plot, Table, Text
 
 TEMPLATE = "page.html.j2"
+LONG = 40  # characters of a cell that is a sentence
 MARKS = {"good": "✔ ", "bad": "✘ ", "doubt": "? ", "plain": ""}
 
 
@@ -29,12 +30,21 @@ def markdown(page: Page) -> str:
 def html(page: Page) -> str:
     """One file that needs no other: styles and plots are in it, scripts and fetches are forbidden in it."""
     import jinja2
+    import markupsafe
 
     made = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
                               undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.filters["plain"] = visible
     made.globals["kind"] = lambda block: type(block).__name__.lower()
+    made.globals["kept"] = lambda *cell: markupsafe.Markup(_kept(*cell))
     return made.get_template(TEMPLATE).render(page=page, marks=MARKS)
+
+
+def _kept(table: Table, at: int, text: str = "") -> str:
+    """The class of a cell: of a number or of what is kept whole, or of a sentence, which wants some width."""
+    if at >= len(table.head) - table.numbers:
+        return ' class="n"'
+    return ' class="w"' if at in table.whole else ' class="l"' if len(text) > LONG else ""
 
 
 def _block(block: Block) -> str:
