@@ -121,7 +121,7 @@ def test_a_version_that_there_is_not_is_said_with_those_there_are(root: Path, fo
     use(root, folder, "1")
     with pytest.raises(NotFound) as beyond:
         history.plan(root, folder, 2)
-    assert beyond.value.hint == "they are 1 to 1"
+    assert beyond.value.hint == "there is only version 1"
 
 
 def test_a_version_that_is_no_project_file_any_more_is_not_put_back(root: Path, folder: Path) -> None:
