@@ -29,7 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
     parser.add_argument("run", metavar="RUN", help="its number, as opsdeck runs lists it")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write it as one HTML file with plots, too")
+    parser.add_argument("--html", type=Path, metavar="FILE",
+                        help="write it as one HTML file with plots instead")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,10 +50,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         text = written[0].read_text(encoding="utf-8")
         shown = written[1].read_text(encoding="utf-8") if args.html else ""
-    if args.html:
-        _write(args.html, shown)
-    sys.stdout.write(text)
-    return 0
+    return _told(args, text, shown)
 
 
 def _asked(args: argparse.Namespace) -> int:
@@ -60,12 +58,20 @@ def _asked(args: argparse.Namespace) -> int:
     from engine.api.light import connect
 
     page = connect(args.home).page(args.run, html=bool(args.html))
+    if args.html and page.whole is None:
+        raise NotFound(f"the page of run {args.run} has no HTML that can be read", where=page.html,
+                       hint="without --html it is shown as text")
+    return _told(args, page.text, page.whole or "")
+
+
+def _told(args: argparse.Namespace, text: str, whole: str) -> int:
+    from engine.cli.text import plain
+
     if args.html:
-        if page.whole is None:
-            raise NotFound(f"the page of run {args.run} has no HTML that can be read", where=page.html,
-                           hint="without --html it is shown as text")
-        _write(args.html, page.whole)
-    sys.stdout.write(page.text)
+        _write(args.html, whole)
+        print(f"the page of run {args.run} is in {plain(str(args.html))}")
+    else:
+        sys.stdout.write(text)
     return 0
 
 

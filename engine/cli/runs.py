@@ -59,4 +59,4 @@ def _row(run: wire.RunSummary, now: float) -> list[Cell]:
     took = (run.ended or now) - run.started
     return [(glyph, tone), plain(run.id), plain(run.procedure), plain(run.service or "-"), (word, tone),
             f"{run.steps_done}/{run.steps_total}", plain(run.by), stamp(run.started, now),
-            duration(took), plain(run.next or run.reason or "")]
+            duration(took), plain((run.next or run.reason or "").partition("\n")[0])]

@@ -24,7 +24,8 @@ def markdown(run: wire.RunView) -> str:
         told = told.strip().partition("\n")[0]  # the question goes on with what the table shows
     if told:
         lines += [escaped(told), ""]
-    given = ", ".join(f"{name} {value}" for name, value in run.params.items() if value not in ("", None))
+    given = ", ".join(f"{name} {value}" for name, value in run.params.items()
+                      if value not in ("", None, False))
     by = f"Run {run.id} of {run.procedure} by {run.by}" + (f": {given}" if given else "")
     lines += [escaped(by), ""]
     if beside:
@@ -80,7 +81,12 @@ def _figures(run: wire.RunView) -> Iterator[tuple[str, str, str]]:
             if isinstance(one, Mapping) and isinstance(one.get("value"), int | float):
                 low, high = one.get("low"), one.get("high")
                 sure = isinstance(low, int | float) and isinstance(high, int | float)
-                yield str(name), f"{one['value']:.4g}", f"{low:.4g} to {high:.4g}" if sure else " "
+                yield str(name), _number(one["value"]), f"{_number(low)} to {_number(high)}" if sure else " "
+
+
+def _number(value: float) -> str:
+    """Four digits, without an exponent where a person reads on: 15,620 rather than 1.562e+04."""
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e12 else f"{value:.4g}"
 
 
 def _beside(run: wire.RunView) -> Iterator[tuple[str, str, str, str]]:

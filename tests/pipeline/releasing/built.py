@@ -22,7 +22,8 @@ from tests.serving.onnx_models import linear_model
 
 MODEL = "late"
 ROWS = 60
-LOCK = "numpy==2.4.0 \\\n    --hash=sha256:" + "a" * 64 + "\nonnxruntime==1.24.0 \\\n    --hash=sha256:" + "b" * 64 + "\n"
+LOCK = "".join(f"{name} \\\n    --hash=sha256:{digit * 64}\n"
+               for name, digit in (("numpy==2.4.0", "a"), ("onnxruntime==1.24.0", "b")))
 
 
 def settings(**more: Any) -> dict[str, Any]:
