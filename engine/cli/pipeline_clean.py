@@ -51,8 +51,8 @@ def lines(one: wire.Cleaned, *, dry: bool) -> list[str]:
                 told.append(f"  {what:<8}  {len(names)} {words}: {', '.join(names[:NAMED])}{more}")
     for kept in one.stays:
         size = "" if kept.bytes is None else f", {megabytes(kept.bytes)}"
-        pieces = f"{kept.pieces} {'piece' if kept.pieces == 1 else 'pieces'}"
-        told.append(f"  stays     {pieces} {plain(kept.why)}{size}")
+        many = f"{kept.pieces} {'piece' if kept.pieces == 1 else 'pieces'}"
+        told.append(f"  stays     {many} {plain(kept.why)}{size}")
     if one.problem is not None:
         told.append(f"  {plain(one.problem)}")
     return told

@@ -80,8 +80,9 @@ def _figures(run: wire.RunView) -> Iterator[tuple[str, str, str]]:
         for name, one in _mapping(_mapping(step.result).get("metrics")).items():
             if isinstance(one, Mapping) and isinstance(one.get("value"), int | float):
                 low, high = one.get("low"), one.get("high")
-                sure = isinstance(low, int | float) and isinstance(high, int | float)
-                yield str(name), _number(one["value"]), f"{_number(low)} to {_number(high)}" if sure else " "
+                ends = f"{_number(low)} to {_number(high)}" if isinstance(low, int | float) and isinstance(
+                    high, int | float) else " "
+                yield str(name), _number(one["value"]), ends
 
 
 def _number(value: float) -> str:

@@ -71,6 +71,8 @@ def latencies(by_batch: Sequence[tuple[str, Any]]) -> str:
         axes.set_yticks(range(len(by_batch)), [name for name, _ in by_batch])
         axes.set_ylim(len(by_batch) - 0.5, -0.5)
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
         axes.set_xlabel("ms: p1 to p99, thick from p50 to p95")
     return _drawn("latency", draw, (6.4, 0.8 + 0.35 * len(by_batch)))
 
