@@ -24,7 +24,7 @@ async def dry_run(executor: Executor, run: RunProgress, *, probe: bool) -> wire.
     """Walk the document's steps in order; each view's `reason` starts with the verdict.
 
     A step that cannot be rendered yet, because it needs the result of one that would only run for
-    real, shows the template it will be rendered from.
+    real, says so; a command shows the template it will be rendered from.
     """
     scratch = f"dry-run-{uuid.uuid4().hex[:8]}"
     try:
@@ -50,7 +50,11 @@ async def _walk(executor: Executor, run: RunProgress, step: StepRun, probe: bool
         wanted = executor.planner.evaluate_when(run, step)
         rendered = rendering.render(run, step, executor.registry, executor.home)
     except OpsdeckError as error:
-        step.reason = f"cannot be checked: {error.message}"
+        later = [n for n in run.needs[step.id] if run.steps[n].state not in ("done", "skipped")]
+        step.reason = f"not known yet: it depends on what comes of {' and '.join(later)}" if later else \
+            f"cannot be checked: {error.message}"
+        if step.spec.use is not None and later:
+            step.command = f"{step.spec.use}, with what is known then"
         return
     step.op, step.command, step.effect = rendered.op, rendered.command, rendered.effect
     if not wanted:

@@ -156,7 +156,7 @@ def test_a_dry_run_runs_nothing_that_has_an_effect_and_says_so_for_each_step(ops
     shown = opsdeck.json("run", str(path), "--embedded", "--dry-run")
     assert not mark.exists()
     assert [s["reason"].split(":")[0] for s in shown["steps"]] == ["would run", "would run",
-                                                                  "cannot be checked"]
+                                                                  "not known yet"]
     probed = opsdeck.json("run", str(path), "--embedded", "--dry-run", "--probe")
     assert mark.read_text() == "looked\n"
     assert probed["steps"][0]["reason"] == "checked"
