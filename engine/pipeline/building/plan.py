@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.errors import Conflict, OpsdeckError, UsageError
-from engine.pipeline.building import cache
+from engine.pipeline.building import cache, learned
 from engine.pipeline.building import fields as stage_fields
 from engine.pipeline.building.cache import Kept
 from engine.pipeline.building.memo import Memo
@@ -97,8 +97,10 @@ def _foreseen(stage: Stage, project: Project, folder: Path, places: Places, memo
         return Planned(stage.name, "unknown", None, f"waits for what {names} {gives}"), None
     key = cache.key(fields)
     kept = cache.look_up(area, stage.name, key, memo)
+    if kept is None:
+        kept = learned.look_up(area, stage.name, fields, memo)
     if kept is not None:
-        return Planned(stage.name, "hit", key, f"made by run {kept.record.get('run')}"), kept
+        return Planned(stage.name, "hit", kept.key, f"made by run {kept.record.get('run')}"), kept
     if (area.stage(stage.name) / key).exists():
         return Planned(stage.name, "miss", key, "what is kept of it is not whole any more"), None
     last = cache.latest(area, stage.name)
@@ -129,6 +131,10 @@ def prepare(stage: Stage, project: Project, folder: Path, places: Places, run: s
             fields["only"] = {"run": run, "attempt": attempt}
         key = cache.key(fields)
         found = None if "only" in fields else cache.look_up(places.area(stage), stage.name, key, memo)
+        if found is None and "only" not in fields:
+            found = learned.look_up(places.area(stage), stage.name, fields, memo)
+            if found is not None:
+                fields, key = dict(found.record["fields"]), found.key
         given = stage.needs if stage.cached else tuple(done)
         patterns = [one for several in stage_fields.patterns(stage, project, folder).values()
                     for one in several]

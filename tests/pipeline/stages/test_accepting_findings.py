@@ -112,7 +112,28 @@ def test_what_was_learned_and_has_nothing_suspicious_is_put_in_place_without_a_p
     assert told["changed"] and told["learned"] and told["accepted"] == 0
     assert site.path.read_bytes() == (Path(first["output"]) / "expectations.yaml").read_bytes()
     assert site.accept("1")["changed"] is False
-    assert site.data("2")["result"]["findings"] == []
+    second = site.data("2")
+    assert second["result"]["findings"] == [] and second["cached"] and second["key"] == first["key"]
+    assert site.accept("2")["changed"] is False
+
+
+def test_expectations_that_differ_from_what_was_learned_are_checked_anew(site: Site) -> None:
+    site.rows(0)
+    first = site.data("1")
+    site.accept("1")
+    site.path.write_bytes(site.path.read_bytes() + b"# looked at\n")
+    edited = site.data("2")
+    assert not edited["cached"] and edited["key"] != first["key"] and not edited["result"]["learned"]
+    pq.write_table(table(seed=5), site.folder / "rows.parquet")
+    assert not site.data("3")["cached"]
+
+
+def test_what_was_learned_beside_a_finding_is_checked_anew_until_that_is_accepted(site: Site) -> None:
+    first = site.data("1")
+    site.path.write_bytes((Path(first["output"]) / "expectations.yaml").read_bytes())
+    again = site.data("2")
+    assert not again["cached"] and again["result"]["suspicious"] == 1
+    assert site.accept("2", by="anna", reason="known")["changed"]
 
 
 def test_a_second_attempt_changes_nothing(site: Site) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from engine.errors import DocumentError, UsageError
 from engine.pipeline.expectations import accept, dumps, loads
 from engine.pipeline.expectations.model import Finding
 from engine.pipeline.stages.data.looking import look
+from engine.reproduce import canonical
 from tests.pipeline.stages.working import NOW, findings, looked, project, table, work
 
 START = np.datetime64("2026-01-01T00:00:00", "us")
@@ -450,9 +452,12 @@ def test_what_was_accepted_is_told_again_when_it_grows(tmp_path: Path) -> None:
 
 
 def test_data_that_a_command_makes_is_derived_from_its_sources(tmp_path: Path) -> None:
-    given = project(source={"command": ["python", "make.py"], "sources": ["seed.txt"]})
+    given = project(source={"command": ["python", "make.py"], "sources": ["seed.txt", "raw/*.txt"]})
     one = work(tmp_path, given)
     (one.folder / "seed.txt").write_text("5")
+    (one.folder / "raw").mkdir()
+    (one.folder / "raw" / "a.txt").write_text("6")
+    (one.folder / "beside.py").write_text("what the key does not cover has no say in what is recorded")
     (one.folder / "make.py").write_text(
         "import os, pathlib, random\n"
         "random.seed(int(pathlib.Path('seed.txt').read_text()))\n"
@@ -464,4 +469,7 @@ def test_data_that_a_command_makes_is_derived_from_its_sources(tmp_path: Path) -
     import json
 
     dataset = json.loads((one.output / "dataset.json").read_text())
-    assert dataset["kind"] == "derived" and list(dataset["derived"]["sources"]) == ["seed.txt"]
+    assert dataset["kind"] == "derived" and list(dataset["derived"]["sources"]) == ["raw/a.txt", "seed.txt"]
+    covered = {name: hashlib.sha256((one.folder / name).read_bytes()).hexdigest()
+               for name in ("make.py", "raw/a.txt", "seed.txt")}
+    assert dataset["derived"]["code"] == canonical.digest(covered)

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from engine.errors import ActionFailed, OpsdeckError, UsageError
+from engine.pipeline.building import listing
 from engine.pipeline.project.model import Entry, Limits
 from engine.pipeline.stages.contract import Work
 from engine.pipeline.stages.data.naming import STAGE
@@ -127,9 +128,8 @@ def _made(work: Work, name: str, into: Path) -> Fetched:
     except UsageError as error:
         raise ActionFailed(error.message, hint="The command writes a .parquet or .csv file into "
                            "OPSDECK_OUTPUT; what it printed is in log.txt.") from error
-    derived = Derivation(canonical.digest(dict(view.digests)),
-                         {path: digests.local(work.folder / path).sha256 or "" for path in source.sources},
-                         list(source.command))
+    sources = {path: view.digests[path] for path in listing.matching(view.digests, source.sources)}
+    derived = Derivation(canonical.digest(dict(view.digests)), sources, list(source.command))
     made = digests.local(files[0]) if len(files) == 1 else digests.local(into)
     return Fetched(files, Dataset(f"derived:{project.project}", "derived", made.sha256, bytes=made.bytes,
                                   files=len(files), derived=derived), name)
