@@ -40,7 +40,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         one.add_argument("--json", action="store_true", help="print it as JSON")
     add.add_argument("--correlation", metavar="ID", help="the request's correlation id")
     add.add_argument("--expect", action="append", default=[], metavar="YAML",
-                     help="what a model must do there")
+                     help="what a model must do there: {kind: between, low: 0.7}, {kind: near, column: "
+                          "truth, within: 0.1}, {kind: called, as: 1}, or invariant and directional with a "
+                          "`change`, as under `robustness:` of a project's file")
     add.add_argument("--title", metavar="TEXT", help="a few words, which also name it")
     add.add_argument("--why", metavar="TEXT",
                      help="what makes it hard, for whoever sees it fail in a year")

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from engine.cli.main import main
+from engine.errors import UsageError
+from engine.pipeline.robustness.case_adding import expectation
 from engine.serving.prediction_log import Entry, LogSettings, PredictionLog
 from tests.pipeline.project.written import project
 
@@ -150,6 +152,12 @@ def test_where_an_id_is_found_is_said_with_those_of_the_latest_requests(folder, 
     assert [f"request-{number} to delays" in said for number in (3, 4, 8)] == [False, True, True]
     assert main(["cases", "add", str(folder), "--log", str(log), "--correlation", "request-1"]) == 2
     assert "write --expect" in capsys.readouterr().err
+
+
+def test_an_expectation_of_no_kind_is_told_the_kinds_that_there_are():
+    with pytest.raises(UsageError) as refused:
+        expectation("{low: 0.7}")
+    assert "its `kind` is between, near, called, invariant, directional" in str(refused.value.hint)
 
 
 def test_an_expectation_that_is_none_is_refused_with_an_example(folder, tmp_path, capsys):

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from engine.errors import NotFound, NotPermitted, UsageError
 from engine.pipeline.project.model import Project
 from engine.pipeline.robustness import case_files
+from engine.pipeline.robustness.behaviour import AnyExpectation
 from engine.pipeline.robustness.cases import Case
 from engine.pipeline.robustness.changes import Table
 from engine.serving.correlation import is_correlation_id
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 END = 65536  # bytes of a log's end that are looked through for the latest requests
 HASHED = re.compile(r"[0-9a-f]{16}")  # as the log hashes a column: see engine.serving.records
+KINDS: tuple[str, ...] = tuple(one.model_fields["kind"].default for one in get_args(AnyExpectation))
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,10 +155,9 @@ def expectation(text: str) -> Mapping[str, Any]:
         found = yaml.safe_load(text)
     except yaml.YAMLError:
         found = None
-    if not isinstance(found, dict):
-        raise UsageError(f"{text!r} is no expectation",
-                         hint='write one in YAML, such as "{kind: between, low: 0.7}" or '
-                              '"{kind: called, as: 1}"')
+    if not isinstance(found, dict) or found.get("kind") not in KINDS:
+        raise UsageError(f"{text!r} is no expectation", hint=f"its `kind` is {', '.join(KINDS)}; such as "
+                         '"{kind: between, low: 0.7}" or "{kind: called, as: 1}"')
     return found
 
 
