@@ -8,6 +8,7 @@ import time
 from engine.api import wire
 from engine.api.light import connect
 from engine.cli.text import coloured, columns, duration, emit, paint, plain, say, stamp
+from engine.errors import UsageError
 
 NAME = "triggers"
 HELP = "what begins trainings by itself, and why nothing does"
@@ -29,6 +30,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.project is not None and "/" in args.project:
+        raise UsageError(f"{args.project} is a folder, and triggers are of projects with a name",
+                         hint="name it in opsdeck.yaml (pipelines: projects:), or build it once: "
+                              f"opsdeck run train-and-release -p project={args.project}")
     client = connect(args.home)
     if args.verb == "trigger":
         found = client.trigger(args.project, wire.TriggerNow("drift" if args.drift else "hand", args.reason))
