@@ -41,6 +41,20 @@ class Source:
         for name, part in zip(self.names, self._parts, strict=True):
             yield from _batches(name, part, self.schema.names if columns is None else columns)
 
+    def texts(self, column: str) -> Iterator[Any]:
+        """A column of the CSV files as it is written there, in arrays; nothing of tables that have types."""
+        from pyarrow import csv as pacsv
+        from pyarrow import string
+
+        for part in self._parts:
+            if isinstance(part, _Csv):
+                with pacsv.open_csv(
+                        part.path, read_options=pacsv.ReadOptions(block_size=BLOCK, use_threads=False),
+                        convert_options=pacsv.ConvertOptions(
+                            include_columns=[column], column_types={column: string()})) as reader:
+                    for batch in reader:
+                        yield batch.column(0)
+
     def select(self, columns: Sequence[str], *, typed: bool | None = None) -> Source:
         """The same tables with `columns` alone, all of which they have. `typed`: whether their types say
         something, where that is known from elsewhere."""

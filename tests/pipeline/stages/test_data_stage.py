@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 
@@ -290,6 +291,16 @@ def test_files_with_and_without_a_zone_are_refused(tmp_path: Path) -> None:
         pq.write_table(table(at=times(zone=zone)), folder / f"{name}.parquet")
     hard(tmp_path, project(time="at", source={"path": "rows."}, holdout={"last": "10d"}), None,
          "has a zone in 2,000 rows and none in 2,000 rows, first in row 2,001")
+
+
+def test_offsets_of_a_csv_are_seen_though_its_reader_takes_them_to_utc(tmp_path: Path) -> None:
+    at = [f"{one.isoformat()[:19]}{'+05:30' if number % 4 == 0 else '+00:00'}"
+          for number, one in enumerate(times().to_pylist())]
+    folder = tmp_path / "folder"
+    folder.mkdir(parents=True)
+    csv.write_csv(table(at=pa.array(at)), folder / "rows.csv")
+    done = looked(tmp_path, project(time="at", source={"path": "rows.csv"}, holdout={"last": "10d"}), None)
+    assert done.passed and "in 2 zones: Z in 1,500, +05:30 in 500 rows" in str(done.result["findings"]), done
 
 
 def test_times_of_several_zones_wait_for_a_person_and_are_taken_to_utc(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -101,11 +101,9 @@ class Clock:
 
         if pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
-        zones = pc.struct_field(pc.extract_regex(values, ZONED), "zone")
+        zones = _zones(values)
         zoned = pc.is_valid(zones)
-        for one in zones.drop_null().value_counts().to_pylist():
-            name = "Z" if one["values"] in ("Z", "+00:00", "+0000", "+00") else one["values"]
-            self.offsets[name] += one["counts"]
+        self.offsets += _counted(zones)
         naive_mask = pc.and_(pc.invert(zoned), pc.is_valid(values))
         self.zoned += int(pc.sum(zoned).as_py() or 0)
         self.naive += int(pc.sum(naive_mask).as_py() or 0)
@@ -116,6 +114,13 @@ class Clock:
         if self.unreadable is not None:
             self._first("unreadable", pc.equal(values, self.unreadable), before)
         return first
+
+    def written_as(self, texts: Iterable[Any]) -> None:
+        """Take the offsets from the column's own texts, where what reads them has taken all to UTC."""
+        offsets: Counter[str] = Counter()
+        for values in texts:
+            offsets += _counted(_zones(values))
+        self.offsets = offsets or self.offsets
 
     def _parsed(self, values: Any, type_: Any) -> Any:
         import pyarrow as pa
@@ -190,6 +195,20 @@ class Clock:
         said += ": the rows to be held out are counted from it." if counted_from else "."
         return [found("time", self.column, said, hard=counted_from, expected=f"up to {shown_now(now)}",
                       seen=newest)]
+
+
+def _zones(values: Any) -> Any:
+    """Of each text its zone, null where it has none."""
+    import pyarrow.compute as pc
+
+    return pc.struct_field(pc.extract_regex(values, ZONED), "zone")
+
+
+def _counted(zones: Any) -> Counter[str]:
+    counted: Counter[str] = Counter()
+    for one in zones.drop_null().value_counts().to_pylist():
+        counted["Z" if one["values"] in ("Z", "+00:00", "+0000", "+00") else one["values"]] += one["counts"]
+    return counted
 
 
 def across(clocks: Sequence[Clock], name: str) -> list[Finding]:

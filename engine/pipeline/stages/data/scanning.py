@@ -106,6 +106,8 @@ def scan(project: Project, source: Source) -> Scan:
             parts["keys"].append(overlap.together([overlap.hashed(batch.column(one)) for one in data.key]))
         if data.holdout.column is not None:
             parts["marked"].append(_marked(batch.column(data.holdout.column), data, made.values))
+    if found_clock is not None and found_clock.zoned and not found_clock.text:
+        found_clock.written_as(source.texts(found_clock.column))
     made.labels = label.done()
     for key, given in parts.items():
         if given:
