@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.project is not None and "/" in args.project:
+    if "/" in (args.project or ""):
         raise UsageError(f"{args.project} is a folder, and triggers are of projects with a name",
                          hint="name it in opsdeck.yaml (pipelines: projects:), or build it once: "
                               f"opsdeck run train-and-release -p project={args.project}")
