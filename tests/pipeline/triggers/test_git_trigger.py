@@ -77,7 +77,7 @@ async def test_a_deleted_branch_and_a_missing_repository_are_said_to_be_so(
 
 async def test_a_repository_that_does_not_answer_is_not_waited_for(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triggers_git, "LOOK_WITHIN", 0.3)
+    monkeypatch.setattr(triggers_git, "LOOK_WITHIN", 1.5)
     slow = tmp_path / "ssh"
     slow.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nsleep 600\n")
     slow.chmod(0o700)
